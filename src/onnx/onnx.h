@@ -1,0 +1,135 @@
+/* ONNX files: reading, and writing by splicing edits into the original bytes.
+ *
+ * The file is mapped and its wire format scanned once. Big tensor payloads are cut out and kept as views (file, offset,
+ * length); protobuf-c decodes the rest, the skeleton. It must never see the weights: it copies every bytes field and refuses
+ * lengths beyond INT_MAX. This layer knows ONNX as a file format; it knows nothing of operators' meaning, shapes or
+ * devices.
+ *
+ * A PapaOnnx owns the mapping, the skeleton and the views; all pointers below live as long as it does. It is read-only
+ * after opening and may be shared by threads. */
+#ifndef PAPA_ONNX_H
+#define PAPA_ONNX_H
+
+#include "base/status.h"
+#include "onnx.pb-c.h"
+
+#include <stdint.h>
+
+typedef struct PapaOnnx PapaOnnx;
+
+/* Opens and scans path. Errors: PAPA_ERR_IO; PAPA_ERR_FORMAT (not a protobuf, not an ONNX model, truncated, no graph,
+ * IR version newer than ours or below 3, an external file that is missing, too short or outside the model's folder);
+ * each names the file and the tensor. */
+PapaStatus papa_onnx_open(PapaOnnx **out, const char *path);
+void papa_onnx_close(PapaOnnx *onnx);
+
+const char *papa_onnx_path(const PapaOnnx *onnx);
+const Onnx__ModelProto *papa_onnx_model(const PapaOnnx *onnx);
+static inline const Onnx__GraphProto *papa_onnx_graph(const PapaOnnx *onnx)
+{
+    return papa_onnx_model(onnx)->graph;
+}
+
+/* The opset version that the model imports for a domain ("" and "ai.onnx" are the same); 0 if it imports none. */
+int64_t papa_onnx_opset(const PapaOnnx *onnx, const char *domain);
+
+/* The value of a metadata_props key, or NULL. */
+const char *papa_onnx_metadata(const PapaOnnx *onnx, const char *key);
+
+/* ---------------------------------------------------------------- tensors
+ * tensor is any TensorProto of this model's skeleton: an initializer, a Constant's attribute, one inside a subgraph. */
+
+/* Number of elements; checked against overflow when the file is opened. */
+int64_t papa_tensor_count(const Onnx__TensorProto *tensor);
+
+/* Reads the elements in row-major order, converted: from FLOAT, FLOAT16, BFLOAT16, DOUBLE (rounded to nearest even). Other types:
+ * PAPA_ERR_UNSUPPORTED, naming tensor and type. n must be papa_tensor_count. */
+PapaStatus papa_tensor_read_float(const PapaOnnx *onnx, const Onnx__TensorProto *tensor, float *to, int64_t n);
+PapaStatus papa_tensor_read_double(const PapaOnnx *onnx, const Onnx__TensorProto *tensor, double *to, int64_t n);
+
+/* From BOOL, INT8 to INT64, UINT8 to UINT32, and UINT64 where the value fits. */
+PapaStatus papa_tensor_read_int64(const PapaOnnx *onnx, const Onnx__TensorProto *tensor, int64_t *to, int64_t n);
+
+static inline int papa_type_is_float(int type) /* a TensorProto.DataType */
+{
+    return type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT || type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16 ||
+           type == ONNX__TENSOR_PROTO__DATA_TYPE__BFLOAT16 || type == ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE;
+}
+
+const char *papa_type_name(int type); /* "FLOAT16"; "type 99" for one that we don't know */
+size_t papa_type_bits(int type);      /* per element; 0 for STRING and unknown types */
+
+/* ---------------------------------------------------------------- attributes of a node
+ * The default is returned where the attribute is absent; one of the wrong type is PAPA_ERR_FORMAT, naming node and attribute. */
+
+const Onnx__AttributeProto *papa_attr_find(const Onnx__NodeProto *node, const char *name); /* NULL if absent */
+PapaStatus papa_attr_int(const Onnx__NodeProto *node, const char *name, int64_t fallback, int64_t *out);
+PapaStatus papa_attr_float(const Onnx__NodeProto *node, const char *name, float fallback, float *out);
+PapaStatus papa_attr_string(const Onnx__NodeProto *node, const char *name, const char *fallback, const char **out); /* NUL-terminated copy owned by the model */
+/* *n is 0 and *out NULL where the attribute is absent. The array is the skeleton's. */
+PapaStatus papa_attr_ints(const Onnx__NodeProto *node, const char *name, const int64_t **out, size_t *n);
+PapaStatus papa_attr_floats(const Onnx__NodeProto *node, const char *name, const float **out, size_t *n);
+PapaStatus papa_attr_tensor(const Onnx__NodeProto *node, const char *name, const Onnx__TensorProto **out);
+
+/* "Conv node 'conv1'", or "Conv node with output 'x'" where it has no name: for messages. Valid until the next call on this thread. */
+const char *papa_node_label(const Onnx__NodeProto *node);
+
+/* ---------------------------------------------------------------- writing */
+
+/* A set of edits to a model. Everything not named by an edit is copied byte for byte from the original: names, metadata,
+ * opset imports, doc strings, unknown fields, node and field order. */
+typedef struct PapaEdit PapaEdit;
+
+PapaStatus papa_edit_new(PapaEdit **out, const PapaOnnx *onnx);
+void papa_edit_free(PapaEdit *edit);
+
+/* Replaces the elements of a float tensor (an initializer, or a Constant's attribute) in its own type, rounding to nearest
+ * even. Name, shape, type and doc string stay, and so does its storage, inline or external. The values are copied. */
+PapaStatus papa_edit_set_tensor(PapaEdit *edit, const Onnx__TensorProto *tensor, const float *values, int64_t n);
+
+/* Adds an initializer of this type at the end of the list; in an IR 3 model also a graph input. Errors: name taken. */
+PapaStatus papa_edit_add_initializer(PapaEdit *edit, const char *name, int type, const int64_t *dims, int rank, const float *values);
+PapaStatus papa_edit_add_initializer_int64(PapaEdit *edit, const char *name, const int64_t *dims, int rank, const int64_t *values);
+/* Removes an initializer (and the graph input of that name, where IR 3 has one). */
+PapaStatus papa_edit_remove_initializer(PapaEdit *edit, const char *name);
+
+/* Replaces a node of the main graph by n nodes (0: removes it), or puts nodes in front of it. The nodes are packed at once. */
+PapaStatus papa_edit_replace_node(PapaEdit *edit, const Onnx__NodeProto *node, const Onnx__NodeProto *const *by, size_t n);
+PapaStatus papa_edit_insert_before(PapaEdit *edit, const Onnx__NodeProto *node, const Onnx__NodeProto *const *what, size_t n);
+
+/* Removes value_info entries of this name, if there are any. */
+PapaStatus papa_edit_remove_value_info(PapaEdit *edit, const char *name);
+
+/* Sets a metadata_props entry: replaces the value of the key, or adds it at the end. */
+PapaStatus papa_edit_set_metadata(PapaEdit *edit, const char *key, const char *value);
+
+/* A name that no value, initializer or node of the model or of this edit has: base, or base_1, base_2, ... */
+const char *papa_edit_unique_name(PapaEdit *edit, const char *base);
+
+/* Writes the edited model. Inline tensors stay inline and external ones external, in one file named after the output
+ * ("soup.onnx.data"), offsets aligned to 64 bytes; a model that would pass 2 GiB - 1 gets its big tensors moved there.
+ * Whole or not at all. The same edits give the same bytes. */
+PapaStatus papa_edit_write(const PapaEdit *edit, const char *path);
+
+/* ---------------------------------------------------------------- ensembles */
+
+typedef struct PapaEnsembleMember {
+    const PapaOnnx *onnx;      /* all of one architecture or not; the same graph inputs by name, type and shape */
+    const PapaEdit *edit;      /* edits to apply to it first; may be NULL */
+    const char *output;        /* the value to average: a graph output, or a value inside (logits in front of a Softmax) */
+    double weight;             /* the weights are normalised to sum 1 */
+} PapaEnsembleMember;
+
+typedef struct PapaEnsembleOptions {
+    const char *output;        /* name of the result; also the only graph output. Its type and shape are taken from member 0's output of that name */
+    int softmax_axis;          /* where softmax is set: the axis */
+    int softmax;               /* 0 none; 1 Softmax, 2 LogSoftmax applied to the mean */
+} PapaEnsembleOptions;
+
+/* Writes one file that computes the weighted mean of the members' outputs: shared inputs, member graphs side by side
+ * with prefixed names, initializers and leading nodes that are equal in all members stored once. metadata: n_metadata pairs key, value.
+ * Errors: PAPA_ERR_MISMATCH (inputs or opsets differ: names them), and as papa_edit_write. */
+PapaStatus papa_ensemble_write(const PapaEnsembleMember *members, int n_members, const PapaEnsembleOptions *options,
+    const char *const (*metadata)[2], int n_metadata, const char *path);
+
+#endif

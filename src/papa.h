@@ -1,0 +1,253 @@
+/* papa: train, average and merge neural networks in ONNX form.
+ *
+ * The one public header. Opaque handles, options structs with documented defaults, a status from everything that can
+ * fail. The library never prints and never exits: remarks and progress go to the caller's hooks.
+ *
+ * Shapes are written in ONNX's order (N, C, H, W) and sizes are in elements unless a name says bytes. Strings are UTF-8.
+ * Functions are safe to call from several threads on different handles. A handle may be freed by passing NULL too. */
+#ifndef PAPA_H
+#define PAPA_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---------------------------------------------------------------- status */
+
+typedef enum PapaStatus {
+    PAPA_OK = 0,
+    PAPA_ERR_ARGUMENT,    /* an option or argument makes no sense; nothing was done */
+    PAPA_ERR_IO,          /* a file or folder can't be read or written */
+    PAPA_ERR_FORMAT,      /* a file is not what it should be: not ONNX, truncated, a corrupt image */
+    PAPA_ERR_UNSUPPORTED, /* well-formed, but uses something that papa lacks: an operator, a type, an opset */
+    PAPA_ERR_MISMATCH,    /* two things don't fit together: model and data, model and model */
+    PAPA_ERR_MEMORY,      /* out of memory, on the host or on the device */
+    PAPA_ERR_DEVICE,      /* the device or one of its libraries failed or is not there */
+    PAPA_ERR_NUMERIC,     /* a loss or a weight is not a finite number */
+    PAPA_ERR_STOPPED,     /* the caller's stop flag was set before there was anything to deliver */
+} PapaStatus;
+
+/* One line about the last failure on this thread: which file, node, tensor or image; what was expected and found. */
+const char *papa_error(void);
+
+/* "major.minor.patch" of the library. */
+const char *papa_version(void);
+
+/* ---------------------------------------------------------------- hooks */
+
+typedef enum PapaPhase { PAPA_PHASE_TRAIN, PAPA_PHASE_EVALUATE, PAPA_PHASE_REPAIR, PAPA_PHASE_SOUP, PAPA_PHASE_LOAD } PapaPhase;
+
+typedef struct PapaProgress {
+    PapaPhase phase;
+    int64_t done, total;      /* steps of the phase, over all members */
+    int64_t n_images;         /* images this phase has gone through so far */
+    double seconds;           /* since the phase began */
+    int epoch, n_epochs;      /* PAPA_PHASE_TRAIN: the epoch under way, from 1 */
+    double loss;              /* PAPA_PHASE_TRAIN: mean over the members of the last finished interval; NaN before */
+    double learning_rate;     /* PAPA_PHASE_TRAIN: of the last step */
+} PapaProgress;
+
+/* All members may be NULL. Called on the thread that called the library, at most about ten times a second. */
+typedef struct PapaHooks {
+    void *context;
+    void (*remark)(void *context, const char *line);                /* one line that the user should see */
+    void (*progress)(void *context, const PapaProgress *progress);
+    const volatile sig_atomic_t *stop;                              /* non-zero: finish the step, deliver what there is */
+} PapaHooks;
+
+/* ---------------------------------------------------------------- devices */
+
+typedef struct PapaDeviceOptions {
+    const char *device; /* "auto" (default; CUDA where one is usable), "cpu", "cuda", "cuda:0,1" */
+    int threads;        /* CPU threads in all; 0 (default): the cores that the process may use */
+    bool deterministic; /* false (default). true: one thread per member, so that the result does not depend on threads */
+} PapaDeviceOptions;
+
+/* ---------------------------------------------------------------- data sets */
+
+typedef struct PapaData PapaData;
+
+typedef enum PapaSplit { PAPA_SPLIT_TRAIN, PAPA_SPLIT_TEST } PapaSplit;
+
+/* What a model expects of an image, so that a data set can decode to it. 0: as the data set has it. */
+typedef struct PapaImageSize {
+    int64_t channels, height, width;
+} PapaImageSize;
+
+/* Opens a data set. name is
+ *   - a name that papa knows where to find: "fashion-mnist" (Debian's dataset-fashion-mnist);
+ *   - a folder with the four MNIST-named IDX files, plain or gzip (train-images-idx3-ubyte[.gz], ...), or with
+ *     CIFAR-10/100 binary files (data_batch_1.bin, ..., test_batch.bin; train.bin, test.bin);
+ *   - a folder with one folder of JPEG files per class, or with train/ and test/ (or val/) folders of such. Classes are
+ *     numbered in byte order of their folders' names.
+ * size says what a model takes: JPEG files are decoded to it (shorter side resized, centre crop; gray for one channel).
+ * Errors: PAPA_ERR_IO (not there), PAPA_ERR_FORMAT (names file and fault), PAPA_ERR_MISMATCH, PAPA_ERR_MEMORY. */
+PapaStatus papa_data_open(PapaData **out, const char *name, PapaSplit split, PapaImageSize size, const PapaHooks *hooks);
+void papa_data_close(PapaData *data);
+
+typedef struct PapaDataInfo {
+    int64_t n;                          /* images */
+    int64_t channels, height, width;    /* of every image */
+    int n_classes;
+    const char *const *class_names;     /* n_classes of them, owned by the data set */
+    const char *name;                   /* as opened */
+} PapaDataInfo;
+
+PapaDataInfo papa_data_info(const PapaData *data);
+
+/* ---------------------------------------------------------------- models */
+
+typedef struct PapaModel PapaModel;
+
+/* Opens an ONNX file (mapped; tensors are read when they are needed). Errors: PAPA_ERR_IO, PAPA_ERR_FORMAT. */
+PapaStatus papa_model_open(PapaModel **out, const char *path);
+void papa_model_close(PapaModel *model);
+
+typedef struct PapaModelInfo {
+    const char *path;
+    int64_t ir_version, opset;
+    const char *input, *output;      /* the image input and the classifier's output, as chosen; owned by the model */
+    PapaImageSize size;              /* of the input; 0 where the file leaves it open */
+    int n_classes;                   /* 0 where the file leaves it open */
+} PapaModelInfo;
+
+/* output_name: which graph output is the classifier's; NULL: the only one, or the first float one of rank 2.
+ * Errors: PAPA_ERR_MISMATCH (no such output, not an image classifier: says why). */
+PapaStatus papa_model_info(PapaModelInfo *out, const PapaModel *model, const char *output_name);
+
+/* One line per trainable tensor: name, shape, role, trained or frozen and why. Written through the remark hook. */
+PapaStatus papa_model_list_tensors(const PapaModel *model, const char *train, const char *freeze, const PapaHooks *hooks);
+
+/* ---------------------------------------------------------------- training */
+
+typedef enum PapaMethod { PAPA_METHOD_PAPA, PAPA_METHOD_ALL, PAPA_METHOD_2, PAPA_METHOD_NONE } PapaMethod;
+typedef enum PapaInit { PAPA_INIT_FILE, PAPA_INIT_RANDOM, PAPA_INIT_SAME } PapaInit;
+typedef enum PapaOptimizer { PAPA_OPTIMIZER_SGD, PAPA_OPTIMIZER_ADAM, PAPA_OPTIMIZER_ADAMW } PapaOptimizer;
+typedef enum PapaSchedule { PAPA_SCHEDULE_COSINE, PAPA_SCHEDULE_STEPS, PAPA_SCHEDULE_CONSTANT } PapaSchedule;
+typedef enum PapaEnsembleMean { PAPA_ENSEMBLE_LOGITS, PAPA_ENSEMBLE_PROBABILITIES } PapaEnsembleMean;
+
+#define PAPA_MAX_GRID 8
+
+/* The values that one regularisation takes over the population; every member gets one cell of the Cartesian grid. */
+typedef struct PapaGrid {
+    float values[PAPA_MAX_GRID];
+    int n;
+} PapaGrid;
+
+typedef struct PapaTrainOptions {
+    /* data */
+    const char *data;         /* NULL (default): "fashion-mnist" where the model fits it, else an error that says what to pass */
+    const char *test_data;    /* NULL (default): the data set's own test split */
+    float val_fraction;       /* 0.02; of the training images, held out for choosing soups */
+    int n_norm;               /* 0 (default): mean and std measured on the training images */
+    float mean[4], std[4];    /* per channel on a 0 to 1 scale, where n_norm channels are given */
+    bool fold_normalization;  /* false; true: exported files take pixels on a 0 to 1 scale */
+    const char *output;       /* NULL: chosen as papa_model_info says */
+
+    /* population */
+    int population;           /* 3 */
+    PapaMethod method;        /* PAPA_METHOD_PAPA */
+    float alpha;              /* NaN (default): .9995 with PAPA_INIT_FILE, .99 otherwise */
+    int every;                /* 10; papa: steps between pulls */
+    int every_epochs;         /* 5; papa-all, papa-2: epochs between averagings */
+    PapaInit init;            /* PAPA_INIT_FILE */
+
+    /* optimisation */
+    int epochs;               /* 10 */
+    int batch;                /* 128 */
+    bool keep_last;           /* false: an epoch's shorter last batch is dropped */
+    PapaOptimizer optimizer;  /* PAPA_OPTIMIZER_SGD */
+    float momentum;           /* .9; SGD */
+    bool nesterov;            /* false */
+    float beta1, beta2, adam_eps; /* .9, .999, 1e-8 */
+    float lr;                 /* NaN (default): .1 for SGD from scratch, .01 from the file; 1e-3 and 1e-4 for Adam and AdamW */
+    float lr_min;             /* NaN (default): lr / 1000; cosine's end */
+    PapaSchedule schedule;    /* PAPA_SCHEDULE_COSINE */
+    float milestones[PAPA_MAX_GRID]; /* .5, .75; fractions of training at which PAPA_SCHEDULE_STEPS multiplies the rate */
+    int n_milestones;         /* 2 */
+    float gamma;              /* .1; the factor */
+    float warmup_epochs;      /* 0; linear from 0 */
+    float weight_decay;       /* 1e-4 (L2 for SGD and Adam, decoupled for AdamW) */
+    bool decay_all;           /* true; false: not on BatchNormalization's tensors nor on biases */
+    float clip;               /* 0: off; else the global norm of each member's gradient */
+
+    /* diversity and augmentation */
+    PapaGrid mixup, cutmix, smoothing, erasing; /* each {0} */
+    bool flip;                /* false */
+    int crop;                 /* 0: padding of the random padded crop, in pixels */
+    bool random_resized_crop; /* false */
+
+    /* which tensors, which statistics */
+    const char *train, *freeze; /* NULL; comma-separated shell patterns of tensor names, freeze wins */
+    bool freeze_bn;           /* false; true: BatchNormalization uses its running statistics and keeps them */
+    bool dropout;             /* true: as the file says */
+
+    /* condensing */
+    bool repair;              /* true */
+    int repair_batches;       /* 0 (default): 5, or 25 from 100000 training images on */
+    PapaEnsembleMean ensemble; /* PAPA_ENSEMBLE_LOGITS */
+
+    uint64_t seed;            /* 1 */
+    const char *out;          /* "papa-out"; made where it is missing; NULL: write nothing */
+    PapaDeviceOptions device;
+} PapaTrainOptions;
+
+void papa_train_defaults(PapaTrainOptions *out);
+
+typedef struct PapaScore {
+    double accuracy;  /* top-1, 0 to 1; NaN: not measured */
+    double top5;      /* NaN with fewer than 10 classes */
+    double loss;      /* mean cross-entropy */
+    int64_t n;
+} PapaScore;
+
+typedef struct PapaTrainReport {
+    int n_members;
+    PapaScore *members;          /* on the test images; n_members of them */
+    PapaScore *members_val;      /* on the held-out images */
+    PapaScore mean;              /* the members' mean */
+    PapaScore soup_plain;        /* average, not repaired, BatchNormalization statistics averaged */
+    PapaScore soup;              /* average, REPAIRed */
+    PapaScore greedy;
+    int n_greedy;                /* members in the greedy soup */
+    PapaScore ensemble;
+    double seconds, images_per_second; /* of training */
+    int64_t n_steps;             /* per member */
+    int64_t arena_bytes, member_bytes; /* memory: per worker; per member */
+    bool stopped;                /* the stop flag ended training early */
+} PapaTrainReport;
+
+/* Trains a population and writes into options->out: member-N.onnx, soup.onnx, greedy.onnx, ensemble.onnx, metrics.csv.
+ * out may be NULL. Free the report with papa_train_report_free.
+ * Errors: any; nothing half-written is left. */
+PapaStatus papa_train(PapaTrainReport *out, const PapaModel *model, const PapaTrainOptions *options, const PapaHooks *hooks);
+void papa_train_report_free(PapaTrainReport *report);
+
+/* ---------------------------------------------------------------- evaluation */
+
+typedef struct PapaEvalOptions {
+    int batch;                /* 250 */
+    const char *output;       /* NULL: chosen as papa_model_info says */
+    int n_norm;               /* 0 (default): as the file's metadata says, else the data set's own statistics */
+    float mean[4], std[4];
+    PapaDeviceOptions device;
+} PapaEvalOptions;
+
+void papa_eval_defaults(PapaEvalOptions *out);
+
+typedef struct PapaEvalReport {
+    PapaScore score;
+    double seconds, images_per_second;
+} PapaEvalReport;
+
+PapaStatus papa_eval(PapaEvalReport *out, const PapaModel *model, const PapaData *data, const PapaEvalOptions *options, const PapaHooks *hooks);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
