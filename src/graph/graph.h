@@ -96,6 +96,13 @@ struct PapaNode {
     size_t kept_bytes;            /* private memory kept from forward to backward (training only) */
 };
 
+/* The attributes of Transpose, here because passes put Transposes in: out[0]'s axis i is in[0]'s axis perm[i]. rank 0: the
+ * file leaves perm out, which reverses the axes. */
+typedef struct PapaTransposeAttrs {
+    int rank;
+    int perm[PAPA_MAX_RANK];
+} PapaTransposeAttrs;
+
 typedef struct PapaGraph {
     const PapaOnnx *onnx;
     PapaArena arena;

@@ -118,6 +118,13 @@ static inline bool papa_has_out(const PapaNode *node, int i)
     return i < node->n_out && node->out[i];
 }
 
+/* Fails, naming the node, where in[i] is not of a float type. */
+static inline PapaStatus papa_check_float(const PapaNode *node, int i)
+{
+    return papa_type_is_float(node->in[i]->type) ? PAPA_OK :
+        papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "input %d is of type %s, expected a float type", i, papa_type_name(node->in[i]->type));
+}
+
 /* -rank <= axis < rank, made non-negative; fails naming the node. */
 PapaStatus papa_check_axis(const PapaNode *node, int64_t axis, int rank, int *out);
 /* Position of ONNX's axis of a rank-r value in channels-last order: 0 -> 0, 1 -> r-1, k -> k-1. */
