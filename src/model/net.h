@@ -17,7 +17,7 @@ typedef struct PapaNetOptions {
     PapaMode mode;
     int64_t batch;
     PapaImageSize size;         /* of the images; must agree with the file where the file says */
-    const char *input;          /* graph input for the images; others must have constant shapes... there are none */
+    const char *input;          /* graph input for the images: the only one that is fed */
     const char *const *outputs; /* values to compute; outputs[0] is what the loss is taken on */
     int n_outputs;
     bool frozen_stats, no_dropout;
@@ -66,7 +66,12 @@ PapaStatus papa_model_taps(PapaTap **taps, int *n_taps, int64_t *n_stats, const 
 
 /* As papa_net_compile in PAPA_MODE_CALIBRATE, with taps. */
 PapaStatus papa_net_compile_tapped(PapaNet **out, const struct PapaModel *model, const PapaNetOptions *options, const PapaTap *taps, int n_taps, PapaDevice *dev);
-/* stats: on the device, (2, n_stats) float32: row 0 accumulates the batch means, row 1 the batch standard deviations... goal: (2, n_stats) or NULL: measure only. */
-void papa_worker_set_taps(PapaWorker *worker, float *stats, const float *goal);
+
+/* One forward of a tapped net. stats, on the device: (2, n_stats) float32, overwritten: row 0 this batch's means, row 1 its population
+ * standard deviations, of the tapped values as they come out of their layers. goal: (2, n_stats) on the device in the same order, or NULL:
+ * measure only. With a goal each tapped value v becomes goal_mean + (v - mean) * sqrt((goal_std^2 + eps) / (std^2 + eps)) before the next
+ * node runs; eps = PAPA_REPAIR_EPSILON. */
+PapaStatus papa_net_forward_tapped(const PapaNet *net, PapaWorker *worker, float *params, const PapaStepNumbers *step, float *stats, const float *goal);
+#define PAPA_REPAIR_EPSILON 1e-5f
 
 #endif
