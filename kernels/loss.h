@@ -3,8 +3,8 @@
  *
  * Train: soft-target cross-entropy, the mean over the valid rows, and its gradient in the same pass.
  *     loss[0]    = (1/n) sum over rows i of  -sum_c target[i][c] * log softmax(logits[i])[c],    n = *n_valid
- *     dlogits    = (softmax(logits) * sum_c target[i][c] - target) / n, and 0 in the rows behind
- * logits, targets, dlogits: (N, C) float32; dlogits may be logits. A target of 0 contributes nothing even where the logit is
+ *     dlogits    = (softmax(logits) - target) / n, and 0 in the rows behind
+ * logits, targets, dlogits: (N, C) float32; dlogits may be logits. Each row of targets sums to 1. A target of 0 contributes nothing even where the logit is
  * -infinity. rows: (N) float64, scratch. n_valid = 0 gives loss 0.
  *
  * Score: sums over the valid rows of one batch, overwritten. labels: (N) int32 in [0, C). A row is right where fewer than 1 (5)

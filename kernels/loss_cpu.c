@@ -37,17 +37,14 @@ static void train_rows(void *context, int64_t begin, int64_t end)
             k->rows[i] = 0;
             continue;
         }
-        double lse = log_sum_exp(x, k->C, &most), loss = 0, weight = 0;
-        for (int64_t c = 0; c < k->C; c++) {
-            weight += t[c];
+        double lse = log_sum_exp(x, k->C, &most), loss = 0;
+        for (int64_t c = 0; c < k->C; c++)
             if (t[c] != 0)
                 loss += t[c] * (lse - x[c]);
-        }
-        /* A NaN in a class of target 0 has reached lse, and through it the others; a row without targets must show it too. */
-        k->rows[i] = isnan(lse) ? NAN : loss;
+        k->rows[i] = loss;
         float above = (float)(lse - most), scale = (float)(1.0 / (double)k->n);
         for (int64_t c = 0; c < k->C; c++)
-            dx[c] = (expf(x[c] - most - above) * (float)weight - t[c]) * scale;
+            dx[c] = (expf(x[c] - most - above) - t[c]) * scale;
     }
 }
 
