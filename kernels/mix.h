@@ -17,7 +17,7 @@
 #define PAPA_MIX_BLOCK 1024
 
 typedef struct PapaMixNumbers {
-    float alpha;
+    float pull; /* 1 - alpha: alpha is so near to 1 that float32 would lose it */
 } PapaMixNumbers;
 
 typedef PapaStatus papa_mix_pull_fn(PapaDevice *dev, float *const *members, int p, const PapaMixNumbers *numbers, int64_t n);

@@ -51,7 +51,7 @@ PAPA_SIMD static void pull_blocks(void *context, int64_t first, int64_t last)
 PapaStatus papa_mix_pull_cpu(PapaDevice *dev, float *const *members, int p, const PapaMixNumbers *numbers, int64_t n)
 {
     assert(p >= 1 && p <= PAPA_MIX_MAX);
-    Pull k = {.members = members, .p = p, .step = 1 - numbers->alpha, .n = n};
+    Pull k = {.members = members, .p = p, .step = numbers->pull, .n = n};
     papa_ranges(dev, block_count(n), GRAIN, pull_blocks, &k);
     return PAPA_OK;
 }

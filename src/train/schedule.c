@@ -33,7 +33,7 @@ double papa_rate(const PapaRatePlan *plan, int64_t step)
     return plan->peak;
 }
 
-double papa_pull_alpha(const PapaRatePlan *plan, double alpha, int64_t n_done)
+double papa_pull_strength(const PapaRatePlan *plan, double alpha, int64_t n_done)
 {
-    return plan->peak > 0 ? 1 - (1 - alpha) * papa_rate(plan, n_done) / plan->peak : 1;
+    return plan->peak > 0 ? (1 - alpha) * papa_rate(plan, n_done) / plan->peak : 0;
 }

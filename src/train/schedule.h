@@ -19,8 +19,8 @@ typedef struct PapaRatePlan {
  *   steps:   peak * gamma^(number of milestones with round(milestone * n_steps) <= step) */
 double papa_rate(const PapaRatePlan *plan, int64_t step);
 
-/* alpha of the pull that follows when `n_done` updates are done: 1 - alpha_t = (1 - alpha) * rate(n_done) / peak. The schedule has
- * stepped already: it is the next update's rate that counts. A peak of 0 gives 1. */
-double papa_pull_alpha(const PapaRatePlan *plan, double alpha, int64_t n_done);
+/* 1 - alpha_t of the pull that follows when `n_done` updates are done: (1 - alpha) * rate(n_done) / peak. The schedule has stepped
+ * already: it is the next update's rate that counts. A peak of 0 gives 0. */
+double papa_pull_strength(const PapaRatePlan *plan, double alpha, int64_t n_done);
 
 #endif

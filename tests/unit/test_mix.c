@@ -21,17 +21,17 @@ static void fill(int p)
 static void by_hand(void)
 {
     PapaDevice dev = {.kind = PAPA_CPU, .n_threads = 1};
-    PapaMixNumbers numbers = {.alpha = .75f};
+    PapaMixNumbers numbers = {.pull = .25f};
     for (int i = 0; i < 4; i++)
         member[0][i] = 1, member[1][i] = 2, member[2][i] = 6; /* mean 3 */
     CHECK_OK(papa_mix_pull_cpu(&dev, member, 3, &numbers, 4));
     for (int i = 0; i < 4; i++)
         CHECK(member[0][i] == 1.5f && member[1][i] == 2.25f && member[2][i] == 5.25f, "%g %g %g", member[0][i], member[1][i], member[2][i]);
-    numbers.alpha = 0; /* all to the mean */
+    numbers.pull = 1; /* all to the mean */
     CHECK_OK(papa_mix_pull_cpu(&dev, member, 3, &numbers, 4));
     for (int j = 0; j < 3; j++)
         CHECK(member[j][0] == 3);
-    numbers.alpha = 1; /* nothing moves */
+    numbers.pull = 0; /* nothing moves */
     member[1][0] = 8;
     CHECK_OK(papa_mix_pull_cpu(&dev, member, 3, &numbers, 4));
     CHECK(member[0][0] == 3 && member[1][0] == 8);
@@ -41,7 +41,7 @@ static void by_hand(void)
 static void pull(int p)
 {
     fill(p);
-    PapaMixNumbers numbers = {.alpha = .9f};
+    PapaMixNumbers numbers = {.pull = .1f};
     for (int threads = 1; threads <= 3; threads++) {
         PapaDevice dev = {.kind = PAPA_CPU, .n_threads = threads};
         for (int j = 0; j < p; j++)
@@ -55,7 +55,7 @@ static void pull(int p)
                 most = fmax(most, fabs(copy[j][i]));
             }
             for (int j = 0; j < p; j++)
-                worst = fmax(worst, fabs(member[j][i] - (.9f * (double)copy[j][i] + (1 - .9f) * mean)) / most);
+                worst = fmax(worst, fabs(member[j][i] - ((1 - .1f) * (double)copy[j][i] + .1f * mean)) / most);
             drift = fmax(drift, fabs(after - mean) / most);
         }
         CHECK(worst < 3e-7, "p = %d: off by %g", p, worst);
@@ -95,7 +95,7 @@ static void mean(int p)
 static void equal_stays(int p)
 {
     PapaDevice dev = {.kind = PAPA_CPU, .n_threads = 1};
-    PapaMixNumbers numbers = {.alpha = .99f};
+    PapaMixNumbers numbers = {.pull = .01f};
     fill(1);
     for (int j = 1; j < p; j++)
         memcpy(member[j], copy[0], N * sizeof(float));
@@ -110,7 +110,7 @@ static void equal_stays(int p)
 static void cut(void)
 {
     PapaDevice dev = {.kind = PAPA_CPU, .n_threads = 1};
-    PapaMixNumbers numbers = {.alpha = .5f};
+    PapaMixNumbers numbers = {.pull = .5f};
     fill(3);
     CHECK_OK(papa_mix_pull_cpu(&dev, member, 3, &numbers, N));
     float *head[3], *tail[3];

@@ -42,15 +42,15 @@ static void milestones(void)
 }
 
 /* 1 - alpha_t = (lr_t / lr_0)(1 - alpha), lr_0 the peak also while warming up. */
-static void alpha(void)
+static void strength(void)
 {
     PapaRatePlan plan = {.schedule = PAPA_SCHEDULE_COSINE, .peak = .1, .lowest = 0, .n_steps = 24, .n_warmup = 4};
-    CHECK_NEAR(papa_pull_alpha(&plan, .99, 4), .99, CLOSE);
-    CHECK_NEAR(papa_pull_alpha(&plan, .99, 14), .995, CLOSE);
-    CHECK_NEAR(papa_pull_alpha(&plan, .99, 24), 1, CLOSE);
-    CHECK_NEAR(papa_pull_alpha(&plan, .9, 1), 1 - .1 * .4, CLOSE);
+    CHECK_NEAR(papa_pull_strength(&plan, .99, 4), .01, CLOSE);
+    CHECK_NEAR(papa_pull_strength(&plan, .99, 14), .005, CLOSE);
+    CHECK_NEAR(papa_pull_strength(&plan, .99, 24), 0, CLOSE);
+    CHECK_NEAR(papa_pull_strength(&plan, .9, 1), .1 * .4, CLOSE);
     plan.peak = 0;
-    CHECK(papa_pull_alpha(&plan, .9, 1) == 1, "a rate of 0");
+    CHECK(papa_pull_strength(&plan, .9, 1) == 0, "a rate of 0");
 }
 
 int main(void)
@@ -58,6 +58,6 @@ int main(void)
     cosine();
     warm_up();
     milestones();
-    alpha();
+    strength();
     return check_result();
 }
