@@ -70,7 +70,7 @@ PapaStatus papa_net_compile_tapped(PapaNet **out, const PapaModel *model, const 
 /* One forward of a tapped net. stats, on the device: (2, n_stats) float32, overwritten: row 0 this batch's means, row 1 its population
  * standard deviations, of the tapped values as they come out of their layers. goal: (2, n_stats) on the device in the same order, or NULL:
  * measure only. With a goal each tapped value v becomes goal_mean + (v - mean) * sqrt((goal_std^2 + eps) / (std^2 + eps)) before the next
- * node runs; eps = PAPA_REPAIR_EPSILON. */
+ * node runs; eps = PAPA_REPAIR_EPSILON. A NaN in goal leaves that channel's mean or standard deviation as it is (kernels/chanstat.h). */
 PapaStatus papa_net_forward_tapped(const PapaNet *net, PapaWorker *worker, float *params, const PapaStepNumbers *step, float *stats, const float *goal);
 #define PAPA_REPAIR_EPSILON 1e-5f
 
