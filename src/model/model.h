@@ -14,7 +14,7 @@
 
 typedef struct PapaParam {
     const char *name;                /* the initializer's; a Constant's output */
-    const Onnx__TensorProto *tensor;
+    const Onnx__TensorProto *tensor; /* NULL: a bias that the file lacks (make_biases), 0 until somebody sets it */
     PapaShape shape;                 /* as in the file; the store keeps ONNX's order on every device */
     PapaRole role;
     int64_t fan_in;                  /* weights */
@@ -41,6 +41,8 @@ typedef struct PapaModelSelection {
     const char *train, *freeze; /* comma-separated shell patterns of tensor names, NULL: all; freeze wins */
     bool freeze_bn;             /* BatchNormalization's tensors are not trained, its statistics not updated */
     bool decay_all;             /* false: normalisation tensors and biases stand behind n_decayed */
+    bool make_biases;           /* layers that REPAIR corrects (model/net.h) get a bias where they have none: zero, in the store behind the
+                                   trained tensors, written to the file only where it has become non-zero */
 } PapaModelSelection;
 
 /* Finds the parameters and lays out the store. Called by papa_model_open with everything trained; again to change the selection.

@@ -56,12 +56,15 @@ typedef struct PapaTap {
     const char *value;   /* name of the tapped value: the node's output in the file */
     int64_t n_channels;
     int64_t offset;      /* of its channels in the flat statistics buffers; multiple of PAPA_STORE_ALIGN */
-    int weight, bias;    /* parameter indices; bias -1: the layer has none */
+    int weight, bias;    /* parameter indices; bias, n_channels long, -1: the layer has none */
+    int weight_axis;     /* of the weight as the store has it: the axis of the layer's output channels */
+    float bias_factor;   /* value = weight (x) + bias_factor * bias: Gemm's beta; never 0 */
     const Onnx__NodeProto *node;
 } PapaTap;
 
 /* The layers that REPAIR corrects, in order of execution: each Conv, Gemm or MatMul with a weight from the table but the last, whose
- * output does not go straight into a BatchNormalization. skipped: remarks on layers left out (a weight used twice), may be NULL. */
+ * output does not go straight into a BatchNormalization. A MatMul and the Add of its bias are one layer, tapped behind the Add.
+ * hooks (may be NULL): remarks on layers left out (a weight used twice, a bias that is not one number per channel). */
 PapaStatus papa_model_taps(PapaTap **taps, int *n_taps, int64_t *n_stats, const struct PapaModel *model, PapaArena *arena, const PapaHooks *hooks);
 
 /* As papa_net_compile in PAPA_MODE_CALIBRATE, with taps. */
