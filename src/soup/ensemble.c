@@ -1,6 +1,7 @@
 /* Means of members' outputs. */
 #include "soup/soup.h"
 
+#include <float.h>
 #include <math.h>
 
 static double row_max(const float *row, int64_t classes)
@@ -34,5 +35,5 @@ void papa_ensemble_add(double *sum, const float *logits, int64_t N, int64_t clas
 void papa_ensemble_finish(float *logits, const double *sum, int64_t N, int64_t classes, PapaEnsembleMean mean)
 {
     for (int64_t i = 0; i < N * classes; i++)
-        logits[i] = (float)(mean == PAPA_ENSEMBLE_PROBABILITIES ? log(sum[i]) : sum[i]);
+        logits[i] = (float)(mean == PAPA_ENSEMBLE_LOGITS ? sum[i] : log(sum[i] < DBL_MIN ? DBL_MIN : sum[i])); /* NaN passes */
 }

@@ -24,7 +24,7 @@ struct PapaRepair {
     int passes, batches_per_pass;
 
     PapaPooled pooled;    /* of the network measured last */
-    double *goal_mean, *goal_std;
+    PapaChannel *channels; /* n_stats: goals and what the child gives */
     float *host_stats;    /* (2, n_stats) */
     float *host_store;    /* n_total */
     float *stats, *goal;  /* device, (2, n_stats) */
@@ -101,13 +101,13 @@ static PapaStatus allocate(PapaRepair *repair)
     PapaDevice *dev = repair->dev;
     int64_t n = repair->n_stats, n_total = repair->model->store.n_total;
     repair->pooled.n = n;
-    double *doubles = PAPA_NEW_ARRAY(arena, double, 5 * n);
+    double *doubles = PAPA_NEW_ARRAY(arena, double, 3 * n);
+    repair->channels = PAPA_NEW_ARRAY(arena, PapaChannel, n);
     repair->host_stats = PAPA_NEW_ARRAY(arena, float, 2 * n);
     repair->host_store = PAPA_NEW_ARRAY(arena, float, n_total);
-    if (!doubles || !repair->host_stats || !repair->host_store)
+    if (!doubles || !repair->channels || !repair->host_stats || !repair->host_store)
         return PAPA_ERR_MEMORY;
     repair->pooled.mean = doubles, repair->pooled.variance = doubles + n, repair->pooled.spread = doubles + 2 * n;
-    repair->goal_mean = doubles + 3 * n, repair->goal_std = doubles + 4 * n;
     size_t stats_bytes = 2 * (size_t)n * sizeof(float);
     PAPA_TRY(papa_device_alloc(dev, (void **)&repair->stats, stats_bytes, "REPAIR's statistics"));
     PAPA_TRY(papa_device_alloc(dev, (void **)&repair->goal, stats_bytes, "REPAIR's goals"));
@@ -217,17 +217,16 @@ static PapaStatus measure_goals(PapaRepair *repair, const float *const *parents,
 {
     size_t store_bytes = (size_t)repair->model->store.n_total * sizeof(float);
     for (int64_t i = 0; i < repair->n_stats; i++)
-        repair->goal_mean[i] = repair->goal_std[i] = 0;
+        repair->channels[i] = (PapaChannel){0};
     for (int k = 0; k < n_parents; k++) {
         PAPA_TRY(papa_device_copy(repair->dev, repair->scratch, parents[k], store_bytes));
         PAPA_TRY(measure(repair, repair->scratch, NULL));
         PAPA_TRY(check_finite(repair, "model", k));
         double weight = weights ? weights[k] : 1.0 / n_parents;
-        for (int t = 0; t < repair->n_taps; t++)
-            for (int64_t i = repair->taps[t].offset; i < repair->taps[t].offset + repair->taps[t].n_channels; i++) {
-                repair->goal_mean[i] += weight * repair->pooled.mean[i];
-                repair->goal_std[i] += weight * papa_pooled_std(&repair->pooled, i);
-            }
+        for (int64_t i = 0; i < repair->n_stats; i++) {
+            repair->channels[i].goal_mean += weight * repair->pooled.mean[i];
+            repair->channels[i].goal_std += weight * papa_pooled_std(&repair->pooled, i);
+        }
     }
     return PAPA_OK;
 }
@@ -235,17 +234,19 @@ static PapaStatus measure_goals(PapaRepair *repair, const float *const *parents,
 /* Blanks what the mode or a frozen tensor takes out, rounds the rest to what the device sees, and uploads it. */
 static PapaStatus upload_goals(PapaRepair *repair)
 {
-    int64_t n = repair->n_stats;
-    for (int t = 0; t < repair->n_taps; t++)
-        for (int64_t i = repair->taps[t].offset; i < repair->taps[t].offset + repair->taps[t].n_channels; i++) {
+    for (int t = 0; t < repair->n_taps; t++) {
+        PapaChannel *channels = repair->channels + repair->taps[t].offset;
+        for (int64_t c = 0; c < repair->taps[t].n_channels; c++) {
             if (repair->frozen[t] || repair->options.mode == PAPA_REPAIR_RESCALE)
-                repair->goal_mean[i] = NAN;
+                channels[c].goal_mean = NAN;
             if (repair->frozen[t] || repair->options.mode == PAPA_REPAIR_RESHIFT)
-                repair->goal_std[i] = NAN;
+                channels[c].goal_std = NAN;
         }
+    }
+    int64_t n = repair->n_stats;
     for (int64_t i = 0; i < n; i++) {
-        repair->goal_mean[i] = repair->host_stats[i] = (float)repair->goal_mean[i];
-        repair->goal_std[i] = repair->host_stats[n + i] = (float)repair->goal_std[i];
+        repair->channels[i].goal_mean = repair->host_stats[i] = (float)repair->channels[i].goal_mean;
+        repair->channels[i].goal_std = repair->host_stats[n + i] = (float)repair->channels[i].goal_std;
     }
     return papa_device_upload(repair->dev, repair->goal, repair->host_stats, 2 * (size_t)n * sizeof(float));
 }
@@ -254,19 +255,13 @@ static PapaStatus fold_layers(PapaRepair *repair, float *child)
 {
     size_t store_bytes = (size_t)repair->model->store.n_total * sizeof(float);
     PAPA_TRY(papa_device_download(repair->dev, repair->host_store, child, store_bytes));
-    for (int t = 0; t < repair->n_taps; t++) {
-        const PapaTap *tap = &repair->taps[t];
-        if (repair->frozen[t])
-            continue;
-        PapaChannel *channels = PAPA_NEW_ARRAY(&repair->arena, PapaChannel, tap->n_channels);
-        if (!channels)
-            return PAPA_ERR_MEMORY;
-        for (int64_t c = 0; c < tap->n_channels; c++) {
-            int64_t i = tap->offset + c;
-            channels[c] = (PapaChannel){repair->pooled.mean[i], papa_pooled_std(&repair->pooled, i), repair->goal_mean[i], repair->goal_std[i]};
-        }
-        papa_repair_fold(repair->host_store, repair->model, tap, channels);
+    for (int64_t i = 0; i < repair->n_stats; i++) {
+        repair->channels[i].mean = repair->pooled.mean[i];
+        repair->channels[i].std = papa_pooled_std(&repair->pooled, i);
     }
+    for (int t = 0; t < repair->n_taps; t++)
+        if (!repair->frozen[t])
+            papa_repair_fold(repair->host_store, repair->model, &repair->taps[t], repair->channels + repair->taps[t].offset);
     return papa_device_upload(repair->dev, child, repair->host_store, store_bytes);
 }
 
