@@ -56,6 +56,7 @@ typedef struct PapaTap {
     int64_t offset;      /* of its channels in the flat statistics buffers; multiple of PAPA_STORE_ALIGN */
     int weight, bias;    /* parameter indices; bias -1: the layer has none (see PapaModelSelection.make_biases) */
     int weight_axis;     /* of the weight tensor: its output channels */
+    float bias_factor;   /* value = weight (x) + bias_factor * bias: Gemm's beta; never 0 */
     const Onnx__NodeProto *node;
 } PapaTap;
 

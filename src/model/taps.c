@@ -80,7 +80,7 @@ static bool find_tap(const Finder *f, const PapaNode *node, PapaTap *tap)
     if (!node->op->linear || !node->op->linear(node, &linear))
         return false;
     const PapaValue *weight = node->in[linear.weight];
-    *tap = (PapaTap){.value = node->out[0]->name, .node = node->proto, .weight = param_of(f, weight), .weight_axis = linear.weight_axis, .bias = -1};
+    *tap = (PapaTap){.value = node->out[0]->name, .node = node->proto, .weight = param_of(f, weight), .weight_axis = linear.weight_axis, .bias = -1, .bias_factor = 1};
     if (goes_into_normalization(f, node->out[0]))
         return false; /* its statistics are re-estimated: that is the correction */
     if (tap->weight < 0)
@@ -101,7 +101,8 @@ static bool find_tap(const Finder *f, const PapaNode *node, PapaTap *tap)
         return true;
     }
     tap->bias = param_of(f, bias);
-    if (tap->bias < 0 || papa_shape_count(&bias->shape) != tap->n_channels || papa_graph_uses(f->graph, bias) > 1 || linear.bias_factor != 1)
+    tap->bias_factor = linear.bias_factor;
+    if (tap->bias < 0 || papa_shape_count(&bias->shape) != tap->n_channels || papa_graph_uses(f->graph, bias) > 1 || linear.bias_factor == 0)
         return remark(f, node, "its bias is not one number per channel of its own"), false;
     return true;
 }
