@@ -1,11 +1,12 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by tools/demo and tests/run, and by whatever else must work on a fresh machine: installs Debian packages (Debian
 # 12 and 13, Ubuntu 24.04), only those that are missing, so that a second run needs neither the network nor root.
 # Package names here are the ones that all three share. The caller has set -e and stands in the repository's root.
 
-build_packages="build-essential cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev libdnnl-dev libjpeg-dev zlib1g-dev"
-data_packages="dataset-fashion-mnist"
+build_packages=(build-essential cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev libdnnl-dev libjpeg-dev zlib1g-dev)
+data_packages=(dataset-fashion-mnist)
 
-say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
+say() { printf '%s: %s\n' "${0#./}" "$*" >&2; }
 die() { say "$@"; exit 1; }
 
 # missing_packages NAME...   prints the ones that are not installed, on one line
