@@ -62,7 +62,7 @@ typedef struct PapaTap {
 
 /* The layers that REPAIR corrects, in order of execution: each Conv, Gemm or MatMul with a weight from the table but the last, whose
  * output does not go straight into a BatchNormalization. hooks gets a remark for each layer that is left out for another reason
- * (a weight that is frozen or used twice, no bias where one can't be made); may be NULL. */
+ * (a weight used twice, no bias where one can't be made); may be NULL. */
 PapaStatus papa_model_taps(PapaTap **taps, int *n_taps, int64_t *n_stats, const PapaModel *model, PapaArena *arena, const PapaHooks *hooks);
 
 /* As papa_net_compile in PAPA_MODE_CALIBRATE, with taps. */

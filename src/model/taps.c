@@ -85,8 +85,6 @@ static bool find_tap(const Finder *f, const PapaNode *node, PapaTap *tap)
         return false; /* its statistics are re-estimated: that is the correction */
     if (tap->weight < 0)
         return remark(f, node, "its weight is computed, not stored"), false;
-    if (!f->model->params[tap->weight].trained)
-        return remark(f, node, "its weight is frozen"), false;
     if (papa_graph_uses(f->graph, weight) > 1)
         return remark(f, node, "its weight is used more than once"), false;
     tap->n_channels = weight->shape.dim[linear.weight_axis];
