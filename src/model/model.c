@@ -276,12 +276,11 @@ static void lay_out(PapaModel *model, const PapaModelSelection *selection)
 
 static PapaStatus select_trained(PapaModel *model, const PapaModelSelection *selection)
 {
-    bool any = false, train_used = !selection->train, freeze_used = !selection->freeze;
+    bool train_used = !selection->train, freeze_used = !selection->freeze;
     for (int i = 0; i < model->n_params; i++) {
         PapaParam *param = &model->params[i];
         bool hit = false;
         PAPA_TRY(is_trained(&param->trained, param, selection));
-        any |= param->trained;
         PAPA_TRY(matches(selection->train, param->name, &hit));
         train_used |= hit;
         PAPA_TRY(matches(selection->freeze, param->name, &hit));
@@ -290,19 +289,13 @@ static PapaStatus select_trained(PapaModel *model, const PapaModelSelection *sel
     if (!train_used || !freeze_used)
         return papa_fail(PAPA_ERR_ARGUMENT, "%s: no trainable tensor's name matches '%s'", papa_onnx_path(model->onnx),
             train_used ? selection->freeze : selection->train);
-    if (!any)
-        return papa_fail(PAPA_ERR_ARGUMENT, "%s: no tensor is left to train", papa_onnx_path(model->onnx));
     return PAPA_OK;
 }
 
-PapaStatus papa_model_select(PapaModel *model, const PapaModelSelection *selection)
+PapaStatus papa_model_find_params(PapaModel *model, const char *const *outputs, int n_outputs, const PapaModelSelection *selection)
 {
-    papa_arena_free(&model->arena);
-    *model = (PapaModel){.onnx = model->onnx};
-    PAPA_TRY(papa_model_head(&model->head, model, selection->output));
     PapaGraph *graph = NULL;
-    PAPA_TRY(papa_graph_read(&graph, model->onnx,
-        &(PapaGraphOptions){.mode = PAPA_MODE_TRAIN, .outputs = (const char *const[]){model->head.logits}, .n_outputs = 1}));
+    PAPA_TRY(papa_graph_read(&graph, model->onnx, &(PapaGraphOptions){.mode = PAPA_MODE_TRAIN, .outputs = outputs, .n_outputs = n_outputs}));
     PapaStatus status = PAPA_OK;
     model->params = PAPA_NEW_ARRAY(&model->arena, PapaParam, graph->n_values + graph->n_nodes);
     if (!model->params)
@@ -315,6 +308,17 @@ PapaStatus papa_model_select(PapaModel *model, const PapaModelSelection *selecti
 out:
     papa_graph_free(graph);
     return status;
+}
+
+PapaStatus papa_model_select(PapaModel *model, const PapaModelSelection *selection)
+{
+    papa_arena_free(&model->arena);
+    *model = (PapaModel){.onnx = model->onnx};
+    PAPA_TRY(papa_model_head(&model->head, model, selection->output));
+    PAPA_TRY(papa_model_find_params(model, &model->head.logits, 1, selection));
+    if (!model->store.n_trained)
+        return papa_fail(PAPA_ERR_ARGUMENT, "%s: no tensor is left to train", papa_onnx_path(model->onnx));
+    return PAPA_OK;
 }
 
 /* ---------------------------------------------------------------- listing */

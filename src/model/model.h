@@ -65,6 +65,9 @@ typedef struct PapaModelSelection {
  * Errors: as papa_graph_read; PAPA_ERR_ARGUMENT when a pattern matches nothing or nothing is left to train. */
 PapaStatus papa_model_select(PapaModel *model, const PapaModelSelection *selection);
 
+/* The part of papa_model_select that knows no classifier: the parameters that these values depend on. */
+PapaStatus papa_model_find_params(PapaModel *model, const char *const *outputs, int n_outputs, const PapaModelSelection *selection);
+
 /* Fills a store of store.n_total floats with the file's values (gaps zero). */
 PapaStatus papa_model_read_params(const PapaModel *model, float *store);
 

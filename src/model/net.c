@@ -159,7 +159,10 @@ static PapaStatus compile(PapaNet *net, const PapaNetOptions *options, const Pap
         .n_outputs = options->outputs ? options->n_outputs : 1,
     };
     PapaShape shape;
-    PAPA_TRY(input_shape(&shape, net->model, options));
+    if (options->input_shape)
+        shape = *options->input_shape;
+    else
+        PAPA_TRY(input_shape(&shape, net->model, options));
     PAPA_TRY(papa_graph_read(&net->graph, net->model->onnx, &how));
     PAPA_TRY(bind_params(net));
     if (net->graph->n_inputs != 1)

@@ -16,6 +16,7 @@ typedef struct PapaWorker PapaWorker;
 typedef struct PapaNetOptions {
     PapaMode mode;
     int64_t batch;
+    const PapaShape *input_shape; /* of the only input, batch included; NULL: as batch, size and the model's head say */
     PapaImageSize size;         /* of the images; must agree with the file where the file says */
     const char *const *outputs; /* values to compute; NULL: the model's logits. outputs[0] is what the loss is taken on */
     int n_outputs;
