@@ -34,6 +34,17 @@ static inline void papa_region_add(PapaRegion *region, int64_t dim, int64_t to_s
     region->from_stride[last] = from_stride;
 }
 
+/* The same walk with the sides exchanged: the way of the gradient. */
+static inline PapaRegion papa_region_reversed(PapaRegion region)
+{
+    for (int k = 0; k < region.rank; k++) {
+        int64_t to_stride = region.to_stride[k];
+        region.to_stride[k] = region.from_stride[k];
+        region.from_stride[k] = to_stride;
+    }
+    return region;
+}
+
 /* to[i · to_stride] (=|+=) from[i · from_stride] for all i in the box. The sides must not overlap. */
 typedef PapaStatus papa_copy_fn(PapaDevice *dev, float *to, const float *from, const PapaRegion *region, bool accumulate);
 papa_copy_fn papa_copy_cpu, papa_copy_cuda;

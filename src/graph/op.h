@@ -39,7 +39,7 @@ struct PapaOp {
     const char *type;         /* as ONNX spells it */
     const char *domain;       /* NULL: ai.onnx; "papa": put in by our passes only */
     int since, until;         /* opset range, inclusive; until 0: current. The row must be right for all of it */
-    int min_in, max_in, min_out, max_out; /* as ONNX counts them, optional ones included; max_in -1: variadic */
+    int min_in, max_in, min_out, max_out; /* as ONNX counts them, optional ones included; max_in or max_out -1: variadic */
     size_t attrs_bytes;       /* of node->attrs */
 
     /* Parses and checks attributes into node->attrs. Input values have kind and, for the file's tensors, shape and integer data; no other

@@ -97,7 +97,7 @@ static PapaStatus axes_init(PapaNode *node, PapaGraph *graph)
     return papa_attr_ints(node->proto, "axes", &attrs->axes, &attrs->n);
 }
 
-/* Sets on[k] for every axis that is named; none is named twice. *n: how many. */
+/* Sets on[k] for every axis that is named; none may be named twice. */
 static PapaStatus named_axes(PapaNode *node, const int64_t *axes, int64_t n, int rank, bool on[PAPA_MAX_RANK])
 {
     for (int64_t i = 0; i < n; i++) {
@@ -127,11 +127,12 @@ static PapaStatus squeeze_shape(PapaNode *node, PapaGraph *graph)
     bool drop[PAPA_MAX_RANK] = {false};
     PAPA_TRY(get_axes(node, &axes, &n));
     PAPA_TRY(named_axes(node, axes, n, x->rank, drop));
+    bool named = node->opset >= 13 ? papa_has_in(node, 1) : axes != NULL; /* an empty list drops nothing */
     PapaShape y = {0};
     for (int k = 0; k < x->rank; k++) {
         if (drop[k] && x->dim[k] != 1)
             return papa_node_fail(node, PAPA_ERR_MISMATCH, "axis %d of the input of shape %s is not 1", k, papa_shape_text(x));
-        if (axes ? !drop[k] : x->dim[k] != 1)
+        if (named ? !drop[k] : x->dim[k] != 1)
             y.dim[y.rank++] = x->dim[k];
     }
     return papa_set_output(node, 0, node->in[0]->type, &y);
