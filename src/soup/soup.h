@@ -40,7 +40,7 @@ void papa_soup_order(int *order, const double *scores, int n);
 void papa_ensemble_add(double *sum, const float *logits, int64_t N, int64_t classes, double weight, PapaEnsembleMean mean);
 
 /* Logits whose softmax is the ensemble's answer, so that one scorer serves members and ensembles: the mean logits, or the logarithm
- * of the mean probabilities. The weights given to add must have had sum 1. */
+ * of the mean probabilities (those that are not normal doubles count as the smallest one). The weights given to add must have had sum 1. */
 void papa_ensemble_finish(float *logits, const double *sum, int64_t N, int64_t classes, PapaEnsembleMean mean);
 
 #endif
