@@ -4,6 +4,7 @@
 #include "kernels/conv.h"
 #include "device/onednn.h"
 #include "kernels/matmul.h"
+#include "kernels/winograd.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@ struct PapaConv {
     PapaConvDesc desc;
     int n_threads;    /* of the devices that may run it */
     bool empty;       /* no output element: nothing to multiply */
+    PapaWinograd winograd[N_PASSES]; /* unit NULL: not this pass */
     Direct direct[N_PASSES];
 };
 
@@ -156,6 +158,16 @@ static PapaStatus direct_make(Direct *direct, const PapaConvDesc *d, PapaConvPas
     return PAPA_OK;
 }
 
+static bool winograd_make(PapaWinograd *winograd, const PapaConvDesc *d, PapaConvPass pass, int n_threads)
+{
+    const PapaWinogradUnit *unit = papa_winograd_unit();
+    PapaWinograd plan;
+    if (!unit || !papa_winograd_plan(&plan, d, pass, n_threads, unit) || !papa_winograd_pays(&plan))
+        return false;
+    *winograd = plan;
+    return true;
+}
+
 PapaStatus papa_conv_create_cpu(PapaDevice *dev, PapaConv **out, const PapaConvDesc *desc, bool training)
 {
     *out = NULL;
@@ -168,6 +180,8 @@ PapaStatus papa_conv_create_cpu(PapaDevice *dev, PapaConv **out, const PapaConvD
     conv->empty = !desc->N || !desc->OH || !desc->OW;
     papa_device_enter(dev);
     for (int pass = 0; pass < (training ? N_PASSES : 1) && !conv->empty; pass++) {
+        if (winograd_make(&conv->winograd[pass], desc, (PapaConvPass)pass, dev->n_threads))
+            continue;
         PapaStatus status = direct_make(&conv->direct[pass], desc, (PapaConvPass)pass, training);
         if (status != PAPA_OK) {
             papa_conv_free_cpu(conv);
@@ -192,11 +206,13 @@ void papa_conv_free_cpu(PapaConv *conv)
 
 size_t papa_conv_workspace_cpu(const PapaConv *conv, PapaConvPass pass)
 {
-    return conv->direct[pass].bytes;
+    return conv->winograd[pass].unit ? papa_winograd_workspace(&conv->winograd[pass]) : conv->direct[pass].bytes;
 }
 
 const char *papa_conv_describe_cpu(const PapaConv *conv, PapaConvPass pass)
 {
+    if (conv->winograd[pass].unit)
+        return conv->winograd[pass].unit->name;
     return conv->direct[pass].op ? papa_dnnl_implementation(conv->direct[pass].op) : "nothing";
 }
 
@@ -247,6 +263,11 @@ PapaStatus papa_conv_fwd_cpu(PapaDevice *dev, const PapaConv *conv, float *y, co
     assert(!b == !conv->desc.bias);
     if (conv->empty)
         return PAPA_OK;
+    const PapaWinograd *winograd = &conv->winograd[PAPA_CONV_FWD];
+    if (winograd->unit) {
+        papa_winograd_conv(dev, winograd, y, x, w, b, conv->desc.relu, false, workspace);
+        return PAPA_OK;
+    }
     void *const args[PAPA_DNNL_N_ARGS] = {[PAPA_DNNL_X] = (void *)x, [PAPA_DNNL_W] = (void *)w, [PAPA_DNNL_B] = (void *)b, [PAPA_DNNL_Y] = y};
     return direct_run(dev, conv, PAPA_CONV_FWD, args, workspace, false);
 }
@@ -256,6 +277,11 @@ PapaStatus papa_conv_bwd_data_cpu(PapaDevice *dev, const PapaConv *conv, float *
 {
     if (conv->empty)
         return accumulate ? PAPA_OK : papa_device_zero(dev, dx, result_count(&conv->desc, PAPA_CONV_BWD_DATA) * sizeof(float));
+    const PapaWinograd *winograd = &conv->winograd[PAPA_CONV_BWD_DATA];
+    if (winograd->unit) {
+        papa_winograd_conv(dev, winograd, dx, dy, w, NULL, false, accumulate, workspace);
+        return PAPA_OK;
+    }
     void *const args[PAPA_DNNL_N_ARGS] = {[PAPA_DNNL_X] = dx, [PAPA_DNNL_W] = (void *)w, [PAPA_DNNL_Y] = (void *)dy};
     return direct_run(dev, conv, PAPA_CONV_BWD_DATA, args, workspace, accumulate);
 }
@@ -268,6 +294,11 @@ PapaStatus papa_conv_bwd_weights_cpu(PapaDevice *dev, const PapaConv *conv, floa
         PAPA_TRY(papa_colsum_cpu(dev, db, dy, d->N * d->OH * d->OW, d->K, d->K, accumulate));
     if (conv->empty)
         return accumulate ? PAPA_OK : papa_device_zero(dev, dw, result_count(d, PAPA_CONV_BWD_WEIGHTS) * sizeof(float));
+    const PapaWinograd *winograd = &conv->winograd[PAPA_CONV_BWD_WEIGHTS];
+    if (winograd->unit) {
+        papa_winograd_bwd_weights(dev, winograd, dw, x, dy, accumulate, workspace);
+        return PAPA_OK;
+    }
     void *const args[PAPA_DNNL_N_ARGS] = {[PAPA_DNNL_X] = (void *)x, [PAPA_DNNL_W] = dw, [PAPA_DNNL_Y] = (void *)dy};
     return direct_run(dev, conv, PAPA_CONV_BWD_WEIGHTS, args, workspace, accumulate);
 }
