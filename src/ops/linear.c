@@ -232,7 +232,7 @@ static PapaStatus gradient_c(const PapaNode *node, const PapaRun *run)
     c_strides(attrs, &node->in[2]->shape, &row, &column);
     papa_region_add(&region, M, row, N);
     papa_region_add(&region, N, column, 1);
-    return PAPA_KERNEL(dev, papa_sum)(dev, dc, dy, &region, attrs->beta, accumulate);
+    return PAPA_KERNEL(dev, papa_region_sum)(dev, dc, dy, &region, attrs->beta, accumulate);
 }
 
 static PapaStatus linear_backward(const PapaNode *node, const PapaRun *run)
