@@ -63,8 +63,8 @@ static PapaStatus find_layers(PapaRepair *repair, const PapaHooks *hooks)
 static PapaStatus compile(PapaRepair *repair, int batches_per_pass)
 {
     const PapaRepairOptions *o = &repair->options;
-    PapaNetOptions options = {.mode = PAPA_MODE_CALIBRATE, .batch = o->batch * batches_per_pass, .size = o->size, .input = o->input,
-        .outputs = &o->output, .n_outputs = 1, .frozen_stats = o->frozen_stats};
+    PapaNetOptions options = {.mode = PAPA_MODE_CALIBRATE, .batch = o->batch * batches_per_pass, .size = o->size,
+        .frozen_stats = o->frozen_stats};
     repair->batches_per_pass = batches_per_pass;
     repair->passes = o->batches / batches_per_pass;
     return papa_net_compile_tapped(&repair->net, repair->model, &options, repair->taps, repair->n_taps, repair->dev);

@@ -28,8 +28,6 @@ typedef struct PapaRepairOptions {
     int batches;               /* >= 1; 5 on small sets, 25 on ImageNet */
     int64_t batch;             /* images in each, >= 1 */
     PapaImageSize size;        /* of the images */
-    const char *input;         /* graph input for the images */
-    const char *output;        /* value to compute up to: the logits */
     bool frozen_stats;         /* BatchNormalization keeps its running statistics */
     size_t arena_budget;       /* bytes; 0: 1 GiB. All batches go through the net as one where that fits: the statistics are then exact.
                                   Otherwise as few passes as fit, each corrected by its own statistics, which are accumulated cumulatively */
