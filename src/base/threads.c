@@ -10,6 +10,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#define WAIT_NANOSECONDS 100000000 /* between calls of wait */
 
 typedef struct Worker {
     PapaPool *pool;
@@ -25,6 +28,8 @@ struct PapaPool {
     pthread_cond_t finished; /* for the caller: the last worker has left the run */
     uint64_t run;            /* counts the runs begun */
     bool quit;
+    papa_pool_wait_fn *wait;
+    void *wait_context;
 
     /* the run under way */
     papa_pool_next_fn *next;
@@ -110,10 +115,14 @@ PapaStatus papa_pool_new(PapaPool **out, int n_workers)
     }
     pool->n_workers = n_workers;
     pool->workers = workers;
-    /* With default attributes these three allocate nothing and cannot fail on Linux. */
+    /* With these attributes they allocate nothing and cannot fail on Linux. */
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->changed, NULL);
-    pthread_cond_init(&pool->finished, NULL);
+    pthread_condattr_t monotonic; /* a clock that nobody sets: for waiting with a deadline */
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&pool->finished, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     for (int i = 0; i < n_workers; i++) {
         workers[i] = (Worker){.pool = pool, .index = i};
         int error = pthread_create(&workers[i].thread, NULL, worker_main, &workers[i]);
@@ -149,6 +158,33 @@ int papa_pool_workers(const PapaPool *pool)
     return pool->n_workers;
 }
 
+void papa_pool_on_wait(PapaPool *pool, papa_pool_wait_fn *wait, void *context)
+{
+    pool->wait = wait;
+    pool->wait_context = context;
+}
+
+/* Called and returns under the lock. */
+static void wait_for_end(PapaPool *pool)
+{
+    while (pool->n_inside) {
+        if (!pool->wait) {
+            pthread_cond_wait(&pool->finished, &pool->lock);
+            continue;
+        }
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += WAIT_NANOSECONDS;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        if (pthread_cond_timedwait(&pool->finished, &pool->lock, &until) != ETIMEDOUT)
+            continue;
+        pthread_mutex_unlock(&pool->lock);
+        pool->wait(pool->wait_context);
+        pthread_mutex_lock(&pool->lock);
+    }
+}
+
 PapaStatus papa_pool_run(PapaPool *pool, papa_pool_next_fn *next, papa_pool_task_fn *task, papa_pool_done_fn *done, void *context)
 {
     pthread_mutex_lock(&pool->lock);
@@ -161,8 +197,7 @@ PapaStatus papa_pool_run(PapaPool *pool, papa_pool_next_fn *next, papa_pool_task
     pool->status = PAPA_OK;
     pool->run++;
     pthread_cond_broadcast(&pool->changed);
-    while (pool->n_inside)
-        pthread_cond_wait(&pool->finished, &pool->lock);
+    wait_for_end(pool);
     PapaStatus status = pool->status;
     pthread_mutex_unlock(&pool->lock);
     if (status != PAPA_OK)
