@@ -69,13 +69,14 @@ static int64_t stride_for(int64_t rows, int64_t columns)
     return rows * columns + LINE;
 }
 
-/* Tiles that fit the cache next to each other, transformed: measured on 2 MB, flat around these. */
+/* Tiles that fit the cache next to each other, transformed, or where the filters don't fit anyway, enough to be worth reading
+ * them. Measured with 2 MB of cache; flat around these. */
 static int64_t tiles_at_a_time(const PapaWinograd *plan)
 {
     int64_t channels = (plan->in.C + plan->out.C) / 2;
     if (plan->pass == PAPA_CONV_BWD_WEIGHTS)
         return channels <= 16 ? 96 : channels <= 128 ? 64 : channels <= 256 ? 128 : 256;
-    return channels <= 16 ? 96 : channels <= 32 ? 64 : channels <= 128 ? 48 : 32;
+    return channels <= 16 ? 96 : channels <= 32 ? 64 : channels <= 128 ? 48 : 96;
 }
 
 /* The filters' 36 transforms stay in the workspace; a block's tiles in a thread's own part. */

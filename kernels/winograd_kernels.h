@@ -255,26 +255,27 @@ static void transform_output(const PapaWinogradMap *map, float *y, int64_t first
 static void transform_filter(float *u, int64_t frequency, int64_t width, const float *w, int64_t row_stride, int64_t column_stride,
     bool rotate, int64_t first, int64_t last, int64_t n_rows, int64_t n_columns)
 {
-    for (int64_t r = first; r < last; r++)
-        for (int64_t c = 0; c < n_columns; c += LANES) {
-            float taps[9][LANES] __attribute__((aligned(VECTOR_BYTES)));
-            const float *from = w + r * row_stride + c * column_stride;
-            for (int lane = 0; lane < LANES; lane++, from += column_stride)
-                for (int i = 0; i < 9; i++)
-                    taps[i][lane] = from[rotate ? 8 - i : i];
-            Vec half[18], d[3], points[6];
-            UNROLL for (int j = 0; j < 3; j++) {
-                UNROLL for (int i = 0; i < 3; i++)
-                    d[i] = *(const Vec *)taps[i * 3 + j];
-                filter_1d(half + j, 3, d);
+    for (int64_t panel = 0; panel < n_columns; panel += width, u += n_rows * width) /* in the order in which u is written */
+        for (int64_t r = first; r < last; r++)
+            for (int64_t c = 0; c < width; c += LANES) {
+                float taps[9][LANES] __attribute__((aligned(VECTOR_BYTES)));
+                const float *from = w + r * row_stride + (panel + c) * column_stride;
+                for (int lane = 0; lane < LANES; lane++, from += column_stride)
+                    for (int i = 0; i < 9; i++)
+                        taps[i][lane] = from[rotate ? 8 - i : i];
+                Vec half[18], d[3], points[6];
+                UNROLL for (int j = 0; j < 3; j++) {
+                    UNROLL for (int i = 0; i < 3; i++)
+                        d[i] = *(const Vec *)taps[i * 3 + j];
+                    filter_1d(half + j, 3, d);
+                }
+                float *to = u + r * width + c;
+                UNROLL for (int i = 0; i < 6; i++) {
+                    filter_1d(points, 1, half + i * 3);
+                    UNROLL for (int j = 0; j < 6; j++)
+                        *(Vec *)(to + (i * 6 + j) * frequency) = points[j];
+                }
             }
-            float *to = u + (c / width * n_rows + r) * width + c % width;
-            UNROLL for (int i = 0; i < 6; i++) {
-                filter_1d(points, 1, half + i * 3);
-                UNROLL for (int j = 0; j < 6; j++)
-                    *(Vec *)(to + (i * 6 + j) * frequency) = points[j];
-            }
-        }
 }
 
 static void transform_filter_gradient(float *dw, const float *d, int64_t frequency, int64_t part, int64_t n_parts, int64_t rows,

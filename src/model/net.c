@@ -158,16 +158,14 @@ static PapaStatus compile(PapaNet *net, const PapaNetOptions *options, const Pap
         .outputs = options->outputs ? options->outputs : (const char *const[]){net->model->head.logits},
         .n_outputs = options->outputs ? options->n_outputs : 1,
     };
-    PapaShape shape;
-    if (options->input_shape)
-        shape = *options->input_shape;
-    else
-        PAPA_TRY(input_shape(&shape, net->model, options));
+    PapaShape image_shape;
+    if (!options->input_shapes)
+        PAPA_TRY(input_shape(&image_shape, net->model, options));
     PAPA_TRY(papa_graph_read(&net->graph, net->model->onnx, &how));
     PAPA_TRY(bind_params(net));
-    if (net->graph->n_inputs != 1)
+    if (!options->input_shapes && net->graph->n_inputs != 1)
         return papa_fail(PAPA_ERR_UNSUPPORTED, "%s: has %d inputs, expected one", papa_onnx_path(net->model->onnx), net->graph->n_inputs);
-    PAPA_TRY(papa_graph_infer(net->graph, &shape));
+    PAPA_TRY(papa_graph_infer(net->graph, options->input_shapes ? options->input_shapes : &image_shape));
     PAPA_TRY(set_taps(net, taps, n_taps));
     PAPA_TRY(papa_graph_layout(net->graph));
     PAPA_TRY(papa_graph_fuse(net->graph));
@@ -272,6 +270,12 @@ static float *arena_value(const PapaPlacement *placements, const PapaValue *valu
 float *papa_net_input(const PapaNet *net, PapaWorker *worker)
 {
     return arena_value(net->plan.values, net->graph->inputs[0], worker);
+}
+
+float *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last)
+{
+    *channels_last = net->graph->inputs[i]->channels_last;
+    return arena_value(net->plan.values, net->graph->inputs[i], worker);
 }
 
 float *papa_net_output(const PapaNet *net, PapaWorker *worker, int i)

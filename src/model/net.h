@@ -16,7 +16,7 @@ typedef struct PapaWorker PapaWorker;
 typedef struct PapaNetOptions {
     PapaMode mode;
     int64_t batch;
-    const PapaShape *input_shape; /* of the only input, batch included; NULL: as batch, size and the model's head say */
+    const PapaShape *input_shapes; /* one per fed input, batch included; NULL: one input, as batch, size and the model's head say */
     PapaImageSize size;         /* of the images; must agree with the file where the file says */
     const char *const *outputs; /* values to compute; NULL: the model's logits. outputs[0] is what the loss is taken on */
     int n_outputs;
@@ -38,6 +38,7 @@ PapaDevice *papa_worker_device(const PapaWorker *worker);
 
 /* Buffers in the worker's arena, valid for this net until the worker runs another one. */
 float *papa_net_input(const PapaNet *net, PapaWorker *worker);              /* write the batch here before forward */
+float *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last); /* of a net with several inputs */
 float *papa_net_output(const PapaNet *net, PapaWorker *worker, int i);      /* read after forward */
 float *papa_net_output_grad(const PapaNet *net, PapaWorker *worker);        /* d loss / d outputs[0]: write before backward */
 

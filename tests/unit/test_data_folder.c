@@ -50,6 +50,7 @@ static int light(int y, int x, int c) { return (void)y, (void)x, (void)c, 200; }
 static int inks(int y, int x, int c) { return (void)y, (void)x, (const int[]){200, 100, 50, 204}[c]; }
 static int ramp(int y, int x, int c) { return c == 0 ? x / 2 : c == 1 ? y / 2 : 100; }
 static int bars(int y, int x, int c) { return (void)y, (void)c, x < 16 || x >= 48 ? 255 : 40; }
+static int stripes(int y, int x, int c) { return (void)y, (void)c, x / 8 % 2 ? 220 : 30; }
 static int noise(int y, int x, int c) { return (y * 131 + x * 71 + c * 17 + y * x) % 256; }
 
 static void write_rgb(const char *path, int width, int height, pixel_fn *pixel)
@@ -230,6 +231,12 @@ static void resizing(void)
                 CHECK_NEAR(x[(y * side + u) * 3 + 2], 100, 2.5);
             }
     }
+    /* Scaled decoding is never coarser than the wanted size: stripes of 2 pixels keep their full contrast. */
+    unsigned char striped[64 * 64];
+    write_jpeg(scratch("stripes.jpg"), 256, 256, JCS_GRAYSCALE, 1, false, stripes);
+    decode(striped, "stripes.jpg", 1, 64, 64);
+    for (int i = 0; i < 64 * 64; i++)
+        CHECK_NEAR(striped[i], stripes(0, i % 64 * 4, 0), 8);
     decode(x, "ramp.jpg", 3, 8, 32); /* the middle quarter of the rows */
     CHECK_NEAR(x[0], 4, 3);
     CHECK_NEAR(x[1], 96 + 4, 3);

@@ -85,6 +85,21 @@ static void every_image_has_its_chance(const PapaData *data)
         CHECK(abs(counts[i] - 40) < 28, "image %d was held out %d times", i, counts[i]);
 }
 
+/* Five images: shares .5, 1, 1.5 and 2. Which class is rounded up is drawn too: class 0 gets 200 of 400, standard deviation 10. */
+static void shares_are_rounded_at_random(const PapaData *data)
+{
+    int held[4] = {0};
+    for (uint64_t seed = 0; seed < 400; seed++) {
+        PapaHeldOut parts;
+        CHECK_OK(papa_data_split(&parts, data, .005, seed));
+        for (int64_t i = 0; i < parts.n_held; i++)
+            held[papa_data_labels(data)[parts.held[i]]]++;
+        papa_data_unsplit(&parts);
+    }
+    for (int c = 0; c < 4; c++)
+        CHECK(abs(held[c] - 200 * (c + 1)) < 45, "class %d: %d held out", c, held[c]);
+}
+
 static void orders(void)
 {
     uint32_t indices[64], a[64], b[64], seen[256] = {0};
@@ -142,6 +157,7 @@ int main(void)
     if (data) {
         splits(data);
         every_image_has_its_chance(data);
+        shares_are_rounded_at_random(data);
         orders();
         statistics(data);
     }
