@@ -51,8 +51,8 @@ papa_copy_fn papa_copy_cpu, papa_copy_cuda;
 
 /* to[i · to_stride] (=|+=) scale * the sum of from[i · from_stride] over the axes whose to_stride is 0, for the other axes'
  * indices. The sum is taken in float64, in the order of the indices. An empty sum is 0. */
-typedef PapaStatus papa_sum_fn(PapaDevice *dev, float *to, const float *from, const PapaRegion *region, float scale, bool accumulate);
-papa_sum_fn papa_sum_cpu, papa_sum_cuda;
+typedef PapaStatus papa_region_sum_fn(PapaDevice *dev, float *to, const float *from, const PapaRegion *region, float scale, bool accumulate);
+papa_region_sum_fn papa_region_sum_cpu, papa_region_sum_cuda;
 
 /* to[0 .. n-1] = value. */
 typedef PapaStatus papa_fill_fn(PapaDevice *dev, float *to, float value, int64_t n);

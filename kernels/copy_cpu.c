@@ -13,7 +13,7 @@ typedef struct Walk {
     const float *from;
     PapaRegion region; /* rank >= 2: rows inside of all else */
     bool accumulate;
-    float scale; /* papa_sum */
+    float scale; /* papa_region_sum */
 } Walk;
 
 static int64_t count(const PapaRegion *region, int first, int end)
@@ -242,7 +242,7 @@ static void sum_range(void *context, int64_t begin, int64_t end)
     }
 }
 
-PapaStatus papa_sum_cpu(PapaDevice *dev, float *to, const float *from, const PapaRegion *region, float scale, bool accumulate)
+PapaStatus papa_region_sum_cpu(PapaDevice *dev, float *to, const float *from, const PapaRegion *region, float scale, bool accumulate)
 {
     /* The axes that are kept first, in their order, then those that are summed. */
     Walk walk = {.to = to, .from = from, .accumulate = accumulate, .scale = scale};

@@ -86,6 +86,7 @@ struct PapaNode {
     int64_t opset;
     void *attrs;                  /* op->attrs_bytes, zeroed, filled by op->init */
     bool relu;                    /* a Relu is joined to the output (only where op->fuses says so) */
+    bool tapped;                  /* out[0] is measured as it comes out: nothing may be joined to it */
     bool on_input;                /* in[0] depends on the graph's inputs through no trained weight: this is preprocessing */
     int index;                    /* position in graph->nodes, which is the order of execution; names the dropout stream */
 
@@ -108,7 +109,7 @@ typedef struct PapaGraph {
     PapaMode mode;
     bool frozen_stats;            /* BatchNormalization uses its running statistics in every mode */
     bool dropout;                 /* false: Dropout passes through in every mode */
-    PapaNode **nodes;             /* topologically ordered */
+    PapaNode **nodes;             /* topologically ordered; a pass may leave NULLs while it works */
     int n_nodes, nodes_capacity;
     PapaValue **values;
     int n_values, values_capacity;

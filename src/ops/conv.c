@@ -56,6 +56,13 @@ static PapaRole conv_role(const PapaNode *node, int input, int64_t *fan_in)
     return input == 1 ? PAPA_ROLE_WEIGHT : input == 2 ? PAPA_ROLE_BIAS : PAPA_ROLE_NONE;
 }
 
+static bool conv_linear(const PapaNode *node, PapaLinear *out)
+{
+    (void)node;
+    *out = (PapaLinear){.weight = 1, .weight_axis = 0, .bias = 2, .bias_factor = 1};
+    return true;
+}
+
 /* An attribute of n_spatial sizes, each >= 1; 1 where it is left out. */
 static PapaStatus check_sizes(PapaNode *node, const char *name, const int64_t *sizes, size_t n, size_t n_spatial)
 {
@@ -208,7 +215,7 @@ static PapaStatus conv_backward(const PapaNode *node, const PapaRun *run)
 
 const PapaOp papa_ops_conv[] = {
     {.type = "Conv", .since = 7, .min_in = 2, .max_in = 3, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(ConvAttrs),
-        .init = conv_init, .role = conv_role, .shape = conv_shape, .layout = papa_layout_channels_last, .fuses = PAPA_FUSE_RELU,
+        .init = conv_init, .role = conv_role, .linear = conv_linear, .shape = conv_shape, .layout = papa_layout_channels_last, .fuses = PAPA_FUSE_RELU,
         .keeps = conv_keeps, .prepare = conv_prepare, .release = conv_release, .forward = conv_forward, .backward = conv_backward},
     {0},
 };

@@ -175,7 +175,7 @@ static PapaStatus expand_backward(const PapaNode *node, const PapaRun *run)
 {
     float *dx = papa_din(run, node, 0);
     PapaRegion region = papa_region_reversed(expand_region(node));
-    return dx ? PAPA_KERNEL(run->dev, papa_sum)(run->dev, dx, papa_dout(run, node, 0), &region, 1, papa_din_accumulate(run, node, 0)) : PAPA_OK;
+    return dx ? PAPA_KERNEL(run->dev, papa_region_sum)(run->dev, dx, papa_dout(run, node, 0), &region, 1, papa_din_accumulate(run, node, 0)) : PAPA_OK;
 }
 
 const PapaOp papa_ops_gather[] = {

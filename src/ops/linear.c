@@ -232,7 +232,7 @@ static PapaStatus gradient_c(const PapaNode *node, const PapaRun *run)
     c_strides(attrs, &node->in[2]->shape, &row, &column);
     papa_region_add(&region, M, row, N);
     papa_region_add(&region, N, column, 1);
-    return PAPA_KERNEL(dev, papa_sum)(dev, dc, dy, &region, attrs->beta, accumulate);
+    return PAPA_KERNEL(dev, papa_region_sum)(dev, dc, dy, &region, attrs->beta, accumulate);
 }
 
 static PapaStatus linear_backward(const PapaNode *node, const PapaRun *run)
@@ -381,12 +381,31 @@ static PapaStatus matmul_shape(PapaNode *node, PapaGraph *graph)
     return papa_set_output(node, 0, node->in[0]->type, &y);
 }
 
+/* A layer is a product whose right side is a matrix that the file holds. */
+static bool is_matrix_tensor(const PapaValue *value)
+{
+    return value->kind == PAPA_VALUE_TENSOR && value->shape.rank == 2;
+}
+
+static bool gemm_linear(const PapaNode *node, PapaLinear *out)
+{
+    const LinearAttrs *attrs = node->attrs;
+    *out = (PapaLinear){.weight = 1, .weight_axis = attrs->trans_b ? 0 : 1, .bias = 2, .bias_factor = attrs->beta};
+    return is_matrix_tensor(node->in[1]);
+}
+
+static bool matmul_linear(const PapaNode *node, PapaLinear *out)
+{
+    *out = (PapaLinear){.weight = 1, .weight_axis = 1, .bias = -1};
+    return is_matrix_tensor(node->in[1]);
+}
+
 const PapaOp papa_ops_linear[] = {
     {.type = "Gemm", .since = 7, .min_in = 2, .max_in = 3, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(LinearAttrs),
-        .init = gemm_init, .role = gemm_role, .shape = gemm_shape, .fuses = PAPA_FUSE_RELU, .keeps = linear_keeps,
+        .init = gemm_init, .role = gemm_role, .linear = gemm_linear, .shape = gemm_shape, .fuses = PAPA_FUSE_RELU, .keeps = linear_keeps,
         .prepare = linear_prepare, .release = linear_release, .forward = linear_forward, .backward = linear_backward},
     {.type = "MatMul", .since = 7, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(LinearAttrs),
-        .role = matmul_role, .shape = matmul_shape, .fuses = PAPA_FUSE_RELU, .keeps = linear_keeps,
+        .role = matmul_role, .linear = matmul_linear, .shape = matmul_shape, .fuses = PAPA_FUSE_RELU, .keeps = linear_keeps,
         .prepare = linear_prepare, .release = linear_release, .forward = linear_forward, .backward = linear_backward},
     {0},
 };
