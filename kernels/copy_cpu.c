@@ -155,7 +155,15 @@ static void copy_dense(void *context, int64_t begin, int64_t end)
     move_row(walk->to + begin, walk->from + begin, end - begin, 1, 1, walk->accumulate);
 }
 
-/* Brings the axis that is dense in from next to the innermost one, if that is dense in to only; true if there is such an axis. */
+static void swap_axes(PapaRegion *region, int a, int b)
+{
+    PapaRegion old = *region;
+    region->dim[a] = old.dim[b], region->to_stride[a] = old.to_stride[b], region->from_stride[a] = old.from_stride[b];
+    region->dim[b] = old.dim[a], region->to_stride[b] = old.to_stride[a], region->from_stride[b] = old.from_stride[a];
+}
+
+/* Brings the axis that is dense in from next to the innermost one, if that is dense in to only; true if there are such axes and
+ * both are long enough for tiles. Else the longer one becomes the innermost: (N, H, W, 3) is walked as three images. */
 static bool is_transposition(PapaRegion *region)
 {
     int last = region->rank - 1;
@@ -166,15 +174,13 @@ static bool is_transposition(PapaRegion *region)
         q--;
     if (q < 0)
         return false;
-    int64_t dim = region->dim[q], to_stride = region->to_stride[q];
-    for (; q < last - 1; q++) {
-        region->dim[q] = region->dim[q + 1];
-        region->to_stride[q] = region->to_stride[q + 1];
-        region->from_stride[q] = region->from_stride[q + 1];
+    for (; q < last - 1; q++)
+        swap_axes(region, q, q + 1);
+    if (region->dim[q] < TILE / 2 || region->dim[last] < TILE / 2) {
+        if (region->dim[q] > region->dim[last])
+            swap_axes(region, q, last);
+        return false;
     }
-    region->dim[q] = dim;
-    region->to_stride[q] = to_stride;
-    region->from_stride[q] = 1;
     return true;
 }
 
@@ -191,13 +197,9 @@ PapaStatus papa_copy_cpu(PapaDevice *dev, float *to, const float *from, const Pa
         papa_ranges(dev, count(r, 0, r->rank - 2) * ((n_q + TILE - 1) / TILE), 1 + GRAIN / (TILE * n_p), copy_strips, &walk);
     } else {
         while (r->rank < 2) { /* outer axes of one step, so that there are rows */
-            for (int k = r->rank++; k > 0; k--) {
-                r->dim[k] = r->dim[k - 1];
-                r->to_stride[k] = r->to_stride[k - 1];
-                r->from_stride[k] = r->from_stride[k - 1];
-            }
-            r->dim[0] = 1;
-            r->to_stride[0] = r->from_stride[0] = 0;
+            r->dim[r->rank] = 1;
+            if (r->rank++)
+                swap_axes(r, 0, 1);
         }
         papa_ranges(dev, count(r, 0, r->rank - 1), 1 + GRAIN / r->dim[r->rank - 1], copy_rows, &walk);
     }

@@ -21,6 +21,7 @@ struct PapaNet {
 struct PapaWorker {
     PapaDevice *dev;
     char *arena;
+    size_t arena_bytes;
 };
 
 /* ---------------------------------------------------------------- compiling */
@@ -171,7 +172,7 @@ static PapaStatus compile(PapaNet *net, const PapaNetOptions *options, const Pap
     PAPA_TRY(papa_graph_fuse(net->graph));
     mark_views(net->graph);
     PAPA_TRY(prepare_nodes(net, dev));
-    PAPA_TRY(papa_plan_make(&net->plan, net->graph, net->model));
+    PAPA_TRY(papa_plan_make(&net->plan, net->graph, net->model, options->separate_blocks));
     PAPA_TRY(index_taps(net, taps, n_taps));
     return upload_constants(net, dev);
 }
@@ -245,6 +246,7 @@ PapaStatus papa_worker_new(PapaWorker **out, const PapaNet *const *nets, int n_n
         return status;
     }
     worker->arena = arena;
+    worker->arena_bytes = bytes;
     *out = worker;
     return PAPA_OK;
 }
@@ -260,6 +262,12 @@ void papa_worker_free(PapaWorker *worker)
 PapaDevice *papa_worker_device(const PapaWorker *worker)
 {
     return worker->dev;
+}
+
+void *papa_worker_arena(const PapaWorker *worker, size_t *bytes)
+{
+    *bytes = worker->arena_bytes;
+    return worker->arena;
 }
 
 static float *arena_value(const PapaPlacement *placements, const PapaValue *value, PapaWorker *worker)

@@ -21,6 +21,7 @@ typedef struct PapaNetOptions {
     const char *const *outputs; /* values to compute; NULL: the model's logits. outputs[0] is what the loss is taken on */
     int n_outputs;
     bool frozen_stats, no_dropout;
+    bool separate_blocks;       /* for tests: no two values share an address, and guards stand between them */
 } PapaNetOptions;
 
 /* dev is used to make kernel plans and to hold constants; the net must be freed with a device of the same kind. Plans depend on dev->n_threads. */
@@ -35,6 +36,8 @@ size_t papa_net_arena_bytes(const PapaNet *net);
 PapaStatus papa_worker_new(PapaWorker **out, const PapaNet *const *nets, int n_nets, PapaDevice *dev);
 void papa_worker_free(PapaWorker *worker);
 PapaDevice *papa_worker_device(const PapaWorker *worker);
+/* For tests: the arena as bytes on the device. */
+void *papa_worker_arena(const PapaWorker *worker, size_t *bytes);
 
 /* Buffers in the worker's arena, valid for this net until the worker runs another one. */
 float *papa_net_input(const PapaNet *net, PapaWorker *worker);              /* write the batch here before forward */

@@ -7,6 +7,7 @@
 #include "base/rng.h"
 #include "check.h"
 #include "kernels/conv.h"
+#include "kernels/winograd.h"
 
 #include <stdlib.h>
 
@@ -87,8 +88,9 @@ static void compare(const PapaConvDesc *d, const char *what, const char *how, co
 
 static void *poisoned(size_t bytes)
 {
-    void *p = aligned_alloc(64, (bytes + 64) & ~(size_t)63);
-    memset(p, 0xff, (bytes + 64) & ~(size_t)63);
+    size_t rounded = bytes ? (bytes + 63) & ~(size_t)63 : 64; /* no more, so that sanitizers see what goes beyond */
+    void *p = aligned_alloc(64, rounded);
+    memset(p, 0xff, rounded);
     return p;
 }
 
@@ -166,6 +168,52 @@ static void test_passes(PapaDevice *dev, const PapaConvDesc *d, const Tensors *t
 
 static int n_winograd[3];
 
+/* One pass of one unit: what it gives alone and added to what was there. Returns the former. */
+static float *winograd_pass(PapaDevice *dev, const PapaWinograd *plan, const PapaConvDesc *d, const Tensors *t)
+{
+    static const char *const names[] = {"y", "dx", "dw"};
+    const double *wanted[] = {t->y, t->dx, t->dw};
+    const float *before[] = {t->dy, t->x, t->w};
+    const int64_t counts[] = {t->n_y, t->n_x, t->n_w};
+    int64_t n = counts[plan->pass];
+    float *result = poisoned((size_t)n * sizeof *result), *sum = poisoned((size_t)n * sizeof *sum);
+    void *workspace = poisoned(papa_winograd_workspace(plan));
+    memcpy(sum, before[plan->pass], (size_t)n * sizeof *sum);
+    if (plan->pass == PAPA_CONV_FWD) {
+        papa_winograd_conv(dev, plan, result, t->x, t->w, d->bias ? t->b : NULL, d->relu, false, workspace);
+    } else if (plan->pass == PAPA_CONV_BWD_DATA) {
+        papa_winograd_conv(dev, plan, result, t->dy, t->w, NULL, false, false, workspace);
+        papa_winograd_conv(dev, plan, sum, t->dy, t->w, NULL, false, true, workspace);
+    } else {
+        papa_winograd_bwd_weights(dev, plan, result, t->x, t->dy, false, workspace);
+        papa_winograd_bwd_weights(dev, plan, sum, t->x, t->dy, true, workspace);
+    }
+    compare(d, names[plan->pass], plan->unit->name, result, wanted[plan->pass], NULL, n);
+    if (plan->pass != PAPA_CONV_FWD)
+        compare(d, "accumulated gradient", plan->unit->name, sum, wanted[plan->pass], before[plan->pass], n);
+    free(sum), free(workspace);
+    return result;
+}
+
+/* Every unit that this processor can run, also where it wouldn't be chosen, on 1 and 3 threads. */
+static void test_units(PapaDevice *devices[2], const PapaConvDesc *d, const Tensors *t)
+{
+    const int64_t counts[] = {t->n_y, t->n_x, t->n_w};
+    for (const PapaWinogradUnit *const *unit = papa_winograd_units(); *unit; unit++)
+        for (int pass = 0; pass < 3; pass++) {
+            float *results[2];
+            for (int i = 0; i < 2; i++) {
+                PapaWinograd plan;
+                if (!papa_winograd_plan(&plan, d, (PapaConvPass)pass, devices[i]->n_threads, *unit))
+                    return;
+                results[i] = winograd_pass(devices[i], &plan, d, t);
+            }
+            CHECK(!memcmp(results[0], results[1], (size_t)counts[pass] * sizeof(float)), "%s: pass %d depends on the number of threads",
+                (*unit)->name, pass);
+            free(results[0]), free(results[1]);
+        }
+}
+
 static void test_shape(PapaDevice *devices[2], const PapaConvDesc *d)
 {
     Tensors t = make_tensors(d);
@@ -179,6 +227,7 @@ static void test_shape(PapaDevice *devices[2], const PapaConvDesc *d)
         CHECK(!memcmp(kept[0].dx, kept[1].dx, (size_t)t.n_x * sizeof(float)), "dx depends on the number of threads");
     if (winograd[PAPA_CONV_BWD_WEIGHTS])
         CHECK(!memcmp(kept[0].dw, kept[1].dw, (size_t)t.n_w * sizeof(float)), "dw depends on the number of threads");
+    test_units(devices, d, &t);
     for (int i = 0; i < 3; i++)
         n_winograd[i] += winograd[i];
     for (int i = 0; i < 2; i++)
@@ -232,6 +281,8 @@ static void test_shapes(PapaDevice *devices[2])
         {.N = 70, .H = 1, .W = 1, .C = 32, .K = 32, .R = 3, .S = 3, .pad = PAD(1)},
         {.N = 9, .H = 11, .W = 13, .C = 160, .K = 176, .R = 3, .S = 3, .pad = PAD(1), .bias = true},
         {.N = 7, .H = 10, .W = 6, .C = 256, .K = 272, .R = 3, .S = 3, .pad = {1, 1, 0, 0}},
+        {.N = 5, .H = 9, .W = 9, .C = 512, .K = 16, .R = 3, .S = 3, .pad = PAD(1)},
+        {.N = 33, .H = 8, .W = 8, .C = 48, .K = 48, .R = 3, .S = 3, .pad = PAD(1)}, /* weights: chunks, the last one short */
         /* dilation, groups, depth-wise, asymmetry */
         {.N = 2, .H = 12, .W = 11, .C = 16, .K = 32, .R = 3, .S = 3, .dilation = {2, 3}, .pad = {2, 3, 2, 3}},
         {.N = 2, .H = 9, .W = 10, .C = 32, .K = 48, .R = 3, .S = 3, .pad = PAD(1), .groups = 2, .bias = true, .relu = true},
@@ -291,7 +342,7 @@ int main(void)
     PapaDevice *devices[2];
     rng = papa_rng(3, PAPA_RNG_TEST, -1, 0, 0);
     for (int i = 0; i < 2; i++)
-        if (papa_device_open_cpu(&devices[i], i + 1) != PAPA_OK) {
+        if (papa_device_open_cpu(&devices[i], 1 + 2 * i) != PAPA_OK) {
             printf("%s\n", papa_error());
             return 1;
         }

@@ -82,7 +82,8 @@ static void classes_and_order(void)
         PapaData *data;
         CHECK_OK(open_any(&data, "flat", split ? PAPA_SPLIT_TEST : PAPA_SPLIT_TRAIN));
         PapaDataInfo info = papa_data_info(data);
-        CHECK(info.n == 5 && info.channels == 3 && info.height == 10 && info.width == 12 && info.n_classes == 3 && !papa_data_has_splits(data));
+        CHECK(info.n == 5 && info.channels == 3 && info.height == 10 && info.width == 12 && info.n_classes == 3 &&
+            !papa_data_has_splits(data));
         const char *const names[] = {"Zoo", "ant", "zebra"};
         const int labels[] = {0, 1, 1, 1, 2}, is_red[] = {0, 1, 0, 1, 1}; /* ant: 10.jpeg, 2.JPG, link.jpg */
         for (int c = 0; c < 3; c++)
@@ -136,7 +137,8 @@ static void bad_folders(void)
     scratch_write(scratch("hollow/b/1.png"), "x", 1);
     CHECK_FAILS(open_any(&data, "hollow", PAPA_SPLIT_TRAIN), PAPA_ERR_FORMAT, "class folder");
     CHECK(strstr(papa_error(), "hollow/b holds no JPEG file") != NULL);
-    CHECK_FAILS(papa_data_open(&data, scratch("flat"), PAPA_SPLIT_TRAIN, (PapaImageSize){4, 8, 8}, NULL), PAPA_ERR_MISMATCH, "1 or 3 channels, but 4");
+    CHECK_FAILS(papa_data_open(&data, scratch("flat"), PAPA_SPLIT_TRAIN, (PapaImageSize){4, 8, 8}, NULL), PAPA_ERR_MISMATCH,
+        "1 or 3 channels, but 4");
 }
 
 /* ---------------------------------------------------------------- pixels */

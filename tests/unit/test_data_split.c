@@ -11,7 +11,8 @@
 /* Images of 1 x 2; class c has (c + 1) tenths of the images. */
 static PapaData *make_set(void)
 {
-    uint8_t images[16 + 2 * N] = {0, 0, 8, 3, 0, 0, N >> 8, N & 255, 0, 0, 0, 1, 0, 0, 0, 2}, labels[8 + N] = {0, 0, 8, 1, 0, 0, N >> 8, N & 255};
+    uint8_t images[16 + 2 * N] = {0, 0, 8, 3, 0, 0, N >> 8, N & 255, 0, 0, 0, 1, 0, 0, 0, 2};
+    uint8_t labels[8 + N] = {0, 0, 8, 1, 0, 0, N >> 8, N & 255};
     for (int i = 0; i < N; i++) {
         int turn = i % 10;
         labels[8 + i] = turn == 0 ? 0 : turn < 3 ? 1 : turn < 6 ? 2 : 3;
