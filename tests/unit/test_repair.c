@@ -3,7 +3,7 @@
 #include "check.h"
 #include "onnxbuild.h"
 #include "scratch.h"
-#include "soup/fold.h"
+#include "soup/repair_fold.h"
 #include "soup/soup.h"
 
 static PapaDevice *dev;
