@@ -1,8 +1,9 @@
 #include "train/trainer.h"
 
+#include "train/progress.h"
+
 #include <math.h>
 #include <stdlib.h>
-#include <time.h>
 
 /* ---------------------------------------------------------------- opening */
 
@@ -153,13 +154,6 @@ void papa_trainer_close(PapaTrainer *t)
 
 /* ---------------------------------------------------------------- training */
 
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 static PapaStatus advance(PapaTrainer *t, int64_t until, int64_t *reached)
 {
     const PapaTrainOptions *o = t->options;
@@ -179,9 +173,9 @@ static PapaStatus advance(PapaTrainer *t, int64_t until, int64_t *reached)
 
 PapaStatus papa_trainer_advance(PapaTrainer *t, int64_t until, int64_t *reached)
 {
-    double began = now();
+    double began = papa_now();
     PapaStatus status = advance(t, until, reached);
-    t->seconds += now() - began;
+    t->seconds += papa_now() - began;
     return status;
 }
 
