@@ -13,7 +13,7 @@ typedef struct Walk {
     const float *from;
     PapaRegion region; /* rank >= 2: rows inside of all else */
     bool accumulate;
-    float scale; /* papa_region_sum */
+    float value; /* papa_fill */
 } Walk;
 
 static int64_t count(const PapaRegion *region, int first, int end)
@@ -32,7 +32,7 @@ typedef struct Place {
 static Place place_at(const PapaRegion *region, int n_axes, int64_t n)
 {
     Place place = {{0}, 0, 0};
-    for (int k = n_axes - 1; k >= 0 && n; k--) { /* all 0 before the first step, also where an axis is empty */
+    for (int k = n_axes - 1; k >= 0; k--) {
         place.index[k] = n % region->dim[k];
         n /= region->dim[k];
         place.to += place.index[k] * region->to_stride[k];
@@ -206,69 +206,18 @@ PapaStatus papa_copy_cpu(PapaDevice *dev, float *to, const float *from, const Pa
     return PAPA_OK;
 }
 
-/* ---------------------------------------------------------------- sums */
-
-/* from's elements over axes kept .. rank-1, which are those that are summed. */
-static double sum_box(const PapaRegion *region, int kept, const float *from)
-{
-    if (kept == region->rank)
-        return from[0];
-    int last = region->rank - 1;
-    int64_t n = count(region, kept, last), stride = region->from_stride[last];
-    double sum = 0;
-    PapaRegion outer = *region;
-    for (int k = 0; k < kept; k++)
-        outer.dim[k] = 1;
-    Place place = place_at(&outer, last, 0);
-    for (int64_t j = 0; j < n; j++) {
-        for (int64_t i = 0; i < region->dim[last]; i++)
-            sum += from[place.from + i * stride];
-        place_advance(&place, &outer, last, 1);
-    }
-    return sum;
-}
-
-static void sum_range(void *context, int64_t begin, int64_t end)
-{
-    const Walk *walk = context;
-    const PapaRegion *region = &walk->region;
-    int kept = 0;
-    while (kept < region->rank && region->to_stride[kept])
-        kept++;
-    for (int64_t n = begin; n < end; n++) {
-        Place place = place_at(region, kept, n);
-        float sum = (float)(walk->scale * sum_box(region, kept, walk->from + place.from));
-        walk->to[place.to] = walk->accumulate ? walk->to[place.to] + sum : sum;
-    }
-}
-
-PapaStatus papa_region_sum_cpu(PapaDevice *dev, float *to, const float *from, const PapaRegion *region, float scale, bool accumulate)
-{
-    /* The axes that are kept first, in their order, then those that are summed. */
-    Walk walk = {.to = to, .from = from, .accumulate = accumulate, .scale = scale};
-    int64_t n_kept = 1, n_summed = 1;
-    for (int summed = 0; summed < 2; summed++)
-        for (int k = 0; k < region->rank; k++)
-            if ((region->to_stride[k] == 0) == summed) {
-                papa_region_add(&walk.region, region->dim[k], region->to_stride[k], region->from_stride[k]);
-                *(summed ? &n_summed : &n_kept) *= region->dim[k];
-            }
-    papa_ranges(dev, n_kept, 1 + GRAIN / (n_summed + 1), sum_range, &walk);
-    return PAPA_OK;
-}
-
 /* ---------------------------------------------------------------- fill */
 
 static void fill_range(void *context, int64_t begin, int64_t end)
 {
     const Walk *walk = context;
     for (int64_t i = begin; i < end; i++)
-        walk->to[i] = walk->scale;
+        walk->to[i] = walk->value;
 }
 
 PapaStatus papa_fill_cpu(PapaDevice *dev, float *to, float value, int64_t n)
 {
-    Walk walk = {.to = to, .scale = value};
+    Walk walk = {.to = to, .value = value};
     papa_ranges(dev, n, GRAIN, fill_range, &walk);
     return PAPA_OK;
 }

@@ -30,30 +30,20 @@ static PapaStatus dropout_shape(PapaNode *node, PapaGraph *graph)
         if (!(attrs->ratio >= 0 && attrs->ratio < 1))
             return papa_node_fail(node, PAPA_ERR_FORMAT, "ratio %g, expected 0 <= ratio < 1", (double)attrs->ratio);
     }
-    PAPA_TRY(papa_set_output(node, 0, node->in[0]->type, x));
-    return papa_set_output(node, 1, node->opset < 10 ? node->in[0]->type : ONNX__TENSOR_PROTO__DATA_TYPE__BOOL, x);
-}
-
-/* The mask as an output is not made. */
-static bool mask_is_read(const PapaNode *node, const PapaGraph *graph)
-{
-    return papa_has_out(node, 1) && papa_graph_uses(graph, node->out[1]) > 0;
+    /* The mask is not made: the output for it is left without a shape. */
+    if (papa_has_out(node, 1) && papa_graph_uses(graph, node->out[1]))
+        return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "its mask '%s' is read", node->out[1]->name);
+    return papa_set_output(node, 0, node->in[0]->type, x);
 }
 
 static PapaStatus dropout_fold(PapaNode *node, PapaGraph *graph)
 {
-    return is_active(node, graph) || papa_has_out(node, 1) ? PAPA_OK : papa_fold_as_is(node, graph);
+    return is_active(node, graph) ? PAPA_OK : papa_fold_as_is(node, graph);
 }
 
 static bool dropout_is_view(const PapaNode *node, const PapaGraph *graph)
 {
-    return !is_active(node, graph) && !mask_is_read(node, graph);
-}
-
-static PapaStatus dropout_prepare(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
-{
-    (void)dev;
-    return !mask_is_read(node, graph) ? PAPA_OK : papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "its mask '%s' is read", node->out[1]->name);
+    return !is_active(node, graph);
 }
 
 static PapaStatus drop(const PapaNode *node, const PapaRun *run, float *y, const float *x, bool accumulate)
@@ -74,12 +64,21 @@ static PapaStatus dropout_backward(const PapaNode *node, const PapaRun *run)
     return dx ? drop(node, run, dx, papa_dout(run, node, 0), papa_din_accumulate(run, node, 0)) : PAPA_OK;
 }
 
+/* Without its training_mode input it passes through. The mask, which nobody reads, goes too. */
+static bool dropout_to_inference(Onnx__NodeProto *node)
+{
+    bool changed = node->n_input > 2 || node->n_output > 1;
+    node->n_input = node->n_input > 2 ? 2 : node->n_input;
+    node->n_output = 1;
+    return changed;
+}
+
 const PapaOp papa_ops_dropout[] = {
     {.type = "Dropout", .since = 7, .until = 11, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 2, .attrs_bytes = sizeof(DropoutAttrs),
         .init = dropout_init, .shape = dropout_shape, .fold = dropout_fold, .is_view = dropout_is_view, .layout = papa_layout_follow,
-        .prepare = dropout_prepare, .forward = dropout_forward, .backward = dropout_backward},
+        .to_inference = dropout_to_inference, .forward = dropout_forward, .backward = dropout_backward},
     {.type = "Dropout", .since = 12, .min_in = 1, .max_in = 3, .min_out = 1, .max_out = 2, .attrs_bytes = sizeof(DropoutAttrs),
         .init = dropout_init, .shape = dropout_shape, .fold = dropout_fold, .is_view = dropout_is_view, .layout = papa_layout_follow,
-        .prepare = dropout_prepare, .forward = dropout_forward, .backward = dropout_backward},
+        .to_inference = dropout_to_inference, .forward = dropout_forward, .backward = dropout_backward},
     {0},
 };
