@@ -81,7 +81,7 @@ static PapaBatchNorm norm_of(const PapaNode *node)
 
 static bool by_batch(const PapaGraph *graph)
 {
-    return graph->mode == PAPA_MODE_CALIBRATE || (graph->mode == PAPA_MODE_TRAIN && !graph->frozen_stats);
+    return graph->mode != PAPA_MODE_INFER && !graph->frozen_stats;
 }
 
 static unsigned norm_keeps(const PapaNode *node, const PapaGraph *graph)
