@@ -2,7 +2,6 @@
 #include "device/device.h"
 #include "device/onednn.h"
 
-#include <assert.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +45,7 @@ void papa_device_enter(PapaDevice *dev)
 
 PapaStatus papa_device_alloc(PapaDevice *dev, void **out, size_t bytes, const char *purpose)
 {
-    assert(dev->kind == PAPA_CPU);
+    (void)dev;
     *out = NULL;
     if (!bytes)
         return PAPA_OK;
@@ -68,7 +67,7 @@ void papa_device_free(PapaDevice *dev, void *memory)
 
 PapaStatus papa_device_copy(PapaDevice *dev, void *to, const void *from, size_t bytes)
 {
-    assert(dev->kind == PAPA_CPU);
+    (void)dev;
     if (bytes)
         memcpy(to, from, bytes);
     return PAPA_OK;
@@ -86,7 +85,7 @@ PapaStatus papa_device_download(PapaDevice *dev, void *to_host, const void *from
 
 PapaStatus papa_device_zero(PapaDevice *dev, void *to, size_t bytes)
 {
-    assert(dev->kind == PAPA_CPU);
+    (void)dev;
     if (bytes)
         memset(to, 0, bytes);
     return PAPA_OK;
@@ -94,7 +93,6 @@ PapaStatus papa_device_zero(PapaDevice *dev, void *to, size_t bytes)
 
 PapaStatus papa_device_sync(PapaDevice *dev)
 {
-    assert(dev->kind == PAPA_CPU);
     (void)dev;
     return PAPA_OK;
 }

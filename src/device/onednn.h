@@ -24,7 +24,7 @@ typedef enum PapaDnnlArg {
     PAPA_DNNL_N_ARGS,
 } PapaDnnlArg;
 
-#define PAPA_DNNL_MAX_DIMS 6
+#define PAPA_DNNL_MAX_DIMS 5
 
 /* Where the elements lie. strides in elements; any: the library chooses (a reorder then stands between). */
 typedef struct PapaDnnlLayout {
@@ -45,16 +45,9 @@ typedef struct PapaDnnlConv {
     bool relu;
 } PapaDnnlConv;
 
-typedef struct PapaDnnlMatmul {
-    PapaDnnlLayout args[PAPA_DNNL_N_ARGS];        /* x (B, M, K), w (B, K, N), b (1, 1, N), y (B, M, N) */
-    float alpha, beta;
-    bool relu;
-} PapaDnnlMatmul;
-
-/* All fail with PAPA_ERR_DEVICE where the library has no implementation, and PAPA_ERR_MEMORY. The thread count that a
- * primitive is made for is the calling thread's (papa_device_enter). */
+/* Fails with PAPA_ERR_DEVICE where the library has no implementation, or PAPA_ERR_MEMORY. The thread count that a primitive
+ * is made for is the calling thread's (papa_device_enter). */
 PapaStatus papa_dnnl_conv(PapaDnnlOp **out, const PapaDnnlConv *conv);
-PapaStatus papa_dnnl_matmul(PapaDnnlOp **out, const PapaDnnlMatmul *matmul);
 
 /* Between a layout of ours and the one that op chose for arg: into the op's, or (back) out of it. *out = NULL if they are
  * the same. */
@@ -70,7 +63,8 @@ size_t papa_dnnl_scratch_bytes(const PapaDnnlOp *op);
 /* args[i] NULL: absent. scratch: papa_dnnl_scratch_bytes, aligned to 64 bytes. A reorder takes X and gives Y. */
 PapaStatus papa_dnnl_run(PapaDevice *dev, const PapaDnnlOp *op, void *const args[PAPA_DNNL_N_ARGS], void *scratch);
 
-/* C (M, N) = alpha * op(A) op(B) + beta * C, row-major. */
+/* C (M, N) = alpha * op(A) op(B) + beta * C, row-major; M, N, K > 0. On the calling thread's number of threads, on one inside a
+ * parallel region. */
 PapaStatus papa_dnnl_sgemm(bool transpose_a, bool transpose_b, int64_t M, int64_t N, int64_t K, float alpha, const float *a, int64_t lda,
     const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
 
