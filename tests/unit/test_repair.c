@@ -361,6 +361,153 @@ static void test_not_finite(void)
     soup_close(&soup);
 }
 
+/* ---------------------------------------------------------------- BatchNormalization */
+
+static const char *write_normalized(void)
+{
+    const char *path = scratch("normalized.onnx");
+    Build b = build_begin();
+    build_input(&b, "image", 4, (int64_t[]){-1, 1, 6, 6});
+    build_tensor(&b, "scale0", 1, (int64_t[]){1}, (float[]){1.5f});
+    build_tensor(&b, "shift0", 1, (int64_t[]){1}, (float[]){.25f});
+    build_tensor(&b, "mean0", 1, (int64_t[]){1}, (float[]){9});
+    build_tensor(&b, "var0", 1, (int64_t[]){1}, (float[]){9});
+    build_node(&b, "BatchNormalization", "image scale0 shift0 mean0 var0", "n0");
+    build_random(&b, "w1", 4, (int64_t[]){3, 1, 3, 3}, .4);
+    build_node(&b, "Conv", "n0 w1", "v1");
+    build_tensor(&b, "scale1", 1, (int64_t[]){3}, (float[]){1, .5f, 2});
+    build_tensor(&b, "shift1", 1, (int64_t[]){3}, (float[]){0, 1, -.5f});
+    build_tensor(&b, "mean1", 1, (int64_t[]){3}, (float[]){9, 9, 9});
+    build_tensor(&b, "var1", 1, (int64_t[]){3}, (float[]){9, 9, 9});
+    build_node(&b, "BatchNormalization", "v1 scale1 shift1 mean1 var1", "n1");
+    build_node(&b, "Relu", "n1", "a1");
+    build_node(&b, "Flatten", "a1", "f1");
+    build_random(&b, "w2", 2, (int64_t[]){48, 5}, .3);
+    build_node(&b, "Gemm", "f1 w2", "v2");
+    build_node(&b, "Relu", "v2", "a2");
+    build_random(&b, "w3", 2, (int64_t[]){5, 3}, .3);
+    build_node(&b, "Gemm", "a2 w3", "logits");
+    build_output(&b, "logits", 2);
+    build_write(&b, path);
+    return path;
+}
+
+static float *values_of(const Soup *soup, float *store, const char *name)
+{
+    return store + soup->model->params[find_param(soup->model, name)].offset;
+}
+
+/* Population mean and variance of the images of batches first .. last-1. */
+static void image_statistics(double *mean, double *variance, int first, int last)
+{
+    enum { IMAGES = BATCH * PIXELS };
+    static float images[IMAGES];
+    double sum = 0, squares = 0, n = (double)IMAGES * (last - first);
+    Fills unused = {0};
+    for (int i = first; i < last; i++) {
+        fill(&unused, NULL, images, BATCH, i, true);
+        for (int k = 0; k < IMAGES; k++)
+            sum += images[k], squares += (double)images[k] * images[k];
+    }
+    *mean = sum / n;
+    *variance = squares / n - *mean * *mean;
+}
+
+/* In one pass the statistics are those of all images; in several, the means of the passes' own. Nothing else changes. */
+static void test_recalibrate(size_t budget)
+{
+    Soup soup;
+    PapaRepair *r;
+    double mean = 0, variance = 0;
+    CHECK_OK(soup_open(&soup, write_normalized(), NULL));
+    soup.options.arena_budget = budget;
+    size_t bytes = (size_t)soup.model->store.n_total * sizeof(float);
+    float *before = build_need(malloc(bytes));
+    memcpy(before, soup.child, bytes);
+    CHECK_OK(papa_repair_new(&r, soup.model, &soup.options, dev, NULL));
+    CHECK(papa_repair_has_statistics(r) && papa_repair_layers(r) == 1, "%d layers", papa_repair_layers(r));
+    CHECK_OK(papa_repair_recalibrate(r, soup.child));
+    papa_repair_free(r);
+    CHECK(soup.fills.calls == BATCHES, "%d fills", soup.fills.calls);
+    if (budget) {
+        for (int i = 0; i < BATCHES; i++) {
+            double m, v;
+            image_statistics(&m, &v, i, i + 1);
+            mean += m / BATCHES, variance += v / BATCHES;
+        }
+    } else
+        image_statistics(&mean, &variance, 0, BATCHES);
+    CHECK_NEAR(*values_of(&soup, soup.child, "mean0"), mean, 1e-5);
+    CHECK_NEAR(*values_of(&soup, soup.child, "var0"), variance, 1e-5);
+
+    /* Behind BatchNormalization with batch statistics the convolution's output can be measured with a tap. */
+    PapaTap tap = {.value = "v1", .n_channels = 3};
+    PapaNetOptions options = {.mode = PAPA_MODE_CALIBRATE, .batch = BATCH * (budget ? 1 : BATCHES), .size = {1, 6, 6}};
+    double mean1[3] = {0}, variance1[3] = {0};
+    PapaNet *net;
+    PapaWorker *worker;
+    CHECK_OK(papa_net_compile_tapped(&net, soup.model, &options, &tap, 1, dev));
+    CHECK_OK(papa_worker_new(&worker, (const PapaNet *const *)&net, 1, dev));
+    int passes = budget ? BATCHES : 1;
+    for (int p = 0; p < passes; p++) {
+        float stats[2 * PAPA_STORE_ALIGN];
+        Fills unused = {0};
+        for (int i = 0; i < BATCHES / passes; i++)
+            fill(&unused, worker, papa_net_input(net, worker) + i * BATCH * PIXELS, BATCH, p + i, true);
+        CHECK_OK(papa_net_forward_tapped(net, worker, before, &(PapaStepNumbers){.stat_momentum = 1}, stats, NULL));
+        for (int c = 0; c < 3; c++) {
+            mean1[c] += (double)stats[c] / passes;
+            variance1[c] += (double)stats[PAPA_STORE_ALIGN + c] * stats[PAPA_STORE_ALIGN + c] / passes;
+        }
+    }
+    for (int c = 0; c < 3; c++) {
+        CHECK_NEAR(values_of(&soup, soup.child, "mean1")[c], mean1[c], 1e-4);
+        CHECK_NEAR(values_of(&soup, soup.child, "var1")[c], variance1[c], 1e-4);
+    }
+    CHECK(!memcmp(before, soup.child, (size_t)soup.model->store.n_trained * sizeof(float)), "a trained tensor changed");
+    papa_worker_free(worker);
+    papa_net_free(net, dev);
+    free(before);
+    soup_close(&soup);
+}
+
+/* A network with both kinds of layer: one call corrects the hidden Gemm and re-estimates, and leaves the normalised convolution alone. */
+static void test_repair_with_normalization(void)
+{
+    Soup soup;
+    PapaRepair *r;
+    CHECK_OK(soup_open(&soup, write_normalized(), NULL));
+    float *alone = soup.members[2]; /* not a parent here */
+    size_t bytes = (size_t)soup.model->store.n_total * sizeof(float);
+    memcpy(alone, soup.child, bytes);
+    CHECK_OK(papa_repair_new(&r, soup.model, &soup.options, dev, NULL));
+    CHECK_OK(papa_repair_run(r, soup.child, (const float *const *)soup.members, NULL, 2));
+    CHECK_OK(papa_repair_recalibrate(r, alone));
+    papa_repair_free(r);
+    static const char *const same[] = {"scale0", "w1", "scale1", "shift1", "mean0", "var0", "mean1", "var1", "w3"};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++)
+        CHECK(!memcmp(values_of(&soup, soup.child, same[i]), values_of(&soup, alone, same[i]),
+            (size_t)soup.model->params[find_param(soup.model, same[i])].count * sizeof(float)), "%s differs", same[i]);
+    CHECK(*values_of(&soup, soup.members[0], "mean0") == 9, "a parent's statistics changed");
+    CHECK(memcmp(values_of(&soup, soup.child, "w2"), values_of(&soup, alone, "w2"), 48 * 5 * sizeof(float)), "w2 was not corrected");
+    soup_close(&soup);
+}
+
+static void test_frozen_statistics(void)
+{
+    Soup soup;
+    PapaRepair *r;
+    CHECK_OK(soup_open(&soup, write_normalized(), NULL));
+    soup.options.frozen_stats = true;
+    CHECK_OK(papa_repair_new(&r, soup.model, &soup.options, dev, NULL));
+    CHECK(!papa_repair_has_statistics(r), "statistics are frozen");
+    CHECK_OK(papa_repair_recalibrate(r, soup.child));
+    CHECK_OK(papa_repair_run(r, soup.child, (const float *const *)soup.members, NULL, MEMBERS));
+    papa_repair_free(r);
+    CHECK(*values_of(&soup, soup.child, "mean0") == 9 && *values_of(&soup, soup.child, "var1") == 9, "frozen statistics changed");
+    soup_close(&soup);
+}
+
 int main(void)
 {
     if (papa_device_open_cpu(&dev, 1) != PAPA_OK)
@@ -378,6 +525,10 @@ int main(void)
     test_frozen();
     test_several_passes();
     test_not_finite();
+    test_recalibrate(0);
+    test_recalibrate(1);
+    test_repair_with_normalization();
+    test_frozen_statistics();
     papa_device_close(dev);
     return check_result();
 }
