@@ -2,7 +2,8 @@
  *
  * x: (rows, C) float32, channels last. mean, std: (C), population statistics over the rows (two-pass or shifted, combined in
  * double, so that a constant channel gives exactly 0). rows = 0 writes zeros.
- * shift: x[r][c] = goal_mean[c] + (x[r][c] - mean[c]) * sqrt((goal_std[c]^2 + eps) / (std[c]^2 + eps)), in place.
+ * shift: x[r][c] = goal_mean[c] + (x[r][c] - mean[c]) * sqrt((goal_std[c]^2 + eps) / (std[c]^2 + eps)), in place. A goal that is NaN
+ * stands for the channel's own mean or std: that half of the correction is left out.
  * No allocation; asynchronous on dev's stream; the result does not depend on the thread count. */
 #ifndef PAPA_CHANSTAT_H
 #define PAPA_CHANSTAT_H

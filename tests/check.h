@@ -16,8 +16,8 @@ static int check_failures, check_count;
         check_count++;                                                 \
         if (!(cond)) {                                                 \
             check_failures++;                                          \
-            printf("%s:%d: failed: %s: ", __FILE__, __LINE__, #cond);  \
-            printf("" __VA_ARGS__);                                    \
+            printf("%s:%d: failed: %s:", __FILE__, __LINE__, #cond);   \
+            printf(" " __VA_ARGS__);                                   \
             printf("\n");                                              \
         }                                                              \
     } while (0)

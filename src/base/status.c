@@ -33,8 +33,8 @@ PapaStatus papa_fail_in(PapaStatus code, const char *format, ...)
     va_start(args, format);
     vsnprintf(joined, sizeof joined, format, args);
     va_end(args);
-    size_t used = strlen(joined);
-    snprintf(joined + used, sizeof joined - used, ": %s", message);
+    size_t used = strlen(joined), left = sizeof joined - used;
+    snprintf(joined + used, left, ": %.*s", (int)left, message); /* the precision says that cutting is meant */
     memcpy(message, joined, sizeof message);
     one_line(message);
     return code;

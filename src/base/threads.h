@@ -23,6 +23,11 @@ typedef void papa_pool_done_fn(void *context, int worker, int task);
 #define PAPA_POOL_WAIT (-1)
 #define PAPA_POOL_DONE (-2)
 
+/* While a run is under way the calling thread, which has nothing else to do, calls this about ten times a second, without the
+ * lock: for progress. NULL (at first): never. */
+typedef void papa_pool_wait_fn(void *context);
+void papa_pool_on_wait(PapaPool *pool, papa_pool_wait_fn *wait, void *context);
+
 /* Runs until next says DONE to every worker. Returns the first failure, with its message as this thread's. */
 PapaStatus papa_pool_run(PapaPool *pool, papa_pool_next_fn *next, papa_pool_task_fn *task, papa_pool_done_fn *done, void *context);
 

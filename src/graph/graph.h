@@ -86,6 +86,7 @@ struct PapaNode {
     int64_t opset;
     void *attrs;                  /* op->attrs_bytes, zeroed, filled by op->init */
     bool relu;                    /* a Relu is joined to the output (only where op->fuses says so) */
+    bool tapped;                  /* out[0] is measured as it comes out: nothing may be joined to it */
     bool on_input;                /* in[0] depends on the graph's inputs through no trained weight: this is preprocessing */
     int index;                    /* position in graph->nodes, which is the order of execution; names the dropout stream */
 
@@ -95,13 +96,20 @@ struct PapaNode {
     size_t kept_bytes;            /* private memory kept from forward to backward (training only) */
 };
 
+/* The attributes of Transpose, here because passes put Transposes in: out[0]'s axis i is in[0]'s axis perm[i]. rank 0: the
+ * file leaves perm out, which reverses the axes. */
+typedef struct PapaTransposeAttrs {
+    int rank;
+    int perm[PAPA_MAX_RANK];
+} PapaTransposeAttrs;
+
 typedef struct PapaGraph {
     const PapaOnnx *onnx;
     PapaArena arena;
     PapaMode mode;
     bool frozen_stats;            /* BatchNormalization uses its running statistics in every mode */
     bool dropout;                 /* false: Dropout passes through in every mode */
-    PapaNode **nodes;             /* topologically ordered */
+    PapaNode **nodes;             /* topologically ordered; a pass may leave NULLs while it works */
     int n_nodes, nodes_capacity;
     PapaValue **values;
     int n_values, values_capacity;

@@ -20,6 +20,14 @@ typedef enum PapaLayout {
     PAPA_LAYOUT_FOLLOW,        /* works in any order of axes, the same for all float inputs and outputs of in[0]'s rank: takes what comes */
 } PapaLayout;
 
+/* A layer that is linear in a weight: which inputs those are. For REPAIR and everything else that works on whole layers. */
+typedef struct PapaLinear {
+    int weight;      /* input */
+    int weight_axis; /* of the weight: its output channels, which are the last axis of a channels-last output */
+    int bias;        /* input; -1: the operator has none */
+    float bias_factor; /* the output adds this times the bias */
+} PapaLinear;
+
 /* What the fusing pass may join to an operator's output. */
 enum { PAPA_FUSE_RELU = 1 /* node->relu */, PAPA_FUSE_ADD = 2 /* op->residual_input: a tensor of the output's shape added before the Relu */ };
 
@@ -31,7 +39,7 @@ struct PapaOp {
     const char *type;         /* as ONNX spells it */
     const char *domain;       /* NULL: ai.onnx; "papa": put in by our passes only */
     int since, until;         /* opset range, inclusive; until 0: current. The row must be right for all of it */
-    int min_in, max_in, min_out, max_out; /* as ONNX counts them, optional ones included; max_in -1: variadic */
+    int min_in, max_in, min_out, max_out; /* as ONNX counts them, optional ones included; max_in or max_out -1: variadic */
     size_t attrs_bytes;       /* of node->attrs */
 
     /* Parses and checks attributes into node->attrs. Input values have kind and, for the file's tensors, shape and integer data; no other
@@ -42,6 +50,9 @@ struct PapaOp {
     PapaRole (*role)(const PapaNode *node, int input, int64_t *fan_in);
     /* in[0]'s role is what out[0]'s readers say: the operator only moves elements or renames (Transpose, Reshape, Identity, Cast). */
     bool carries_role;
+
+    /* Whether the node is a linear layer, and how. Asked after init; the weight's rank is known. NULL: never. */
+    bool (*linear)(const PapaNode *node, PapaLinear *out);
 
     /* Sets type and shape of every output with papa_set_output. Integer inputs that must be known are read with papa_const_ints.
      * Runs in ONNX's order of axes, before layout. Must not depend on node state that fold or permute change. */
@@ -65,6 +76,10 @@ struct PapaOp {
 
     /* Which values backward reads: PAPA_KEEP_* bits. NULL: none. Asked after fusing. */
     unsigned (*keeps)(const PapaNode *node, const PapaGraph *graph);
+
+    /* Turns a copy of the file's node into the form that an inference engine expects. The copy is shallow, but its arrays of inputs, outputs and
+     * attributes are its own and may be cut short; attributes themselves must not be written. Returns whether it changed anything. NULL: never. */
+    bool (*to_inference)(Onnx__NodeProto *node);
 
     /* Makes plan, sets workspace and kept sizes, for graph->mode. NULL: nothing needed. Shapes are final. */
     PapaStatus (*prepare)(PapaNode *node, const PapaGraph *graph, PapaDevice *dev);
@@ -101,6 +116,13 @@ static inline bool papa_has_in(const PapaNode *node, int i)
 static inline bool papa_has_out(const PapaNode *node, int i)
 {
     return i < node->n_out && node->out[i];
+}
+
+/* Fails, naming the node, where in[i] is not of a float type. */
+static inline PapaStatus papa_check_float(const PapaNode *node, int i)
+{
+    return papa_type_is_float(node->in[i]->type) ? PAPA_OK :
+        papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "input %d is of type %s, expected a float type", i, papa_type_name(node->in[i]->type));
 }
 
 /* -rank <= axis < rank, made non-negative; fails naming the node. */

@@ -14,13 +14,14 @@
 
 typedef struct PapaParam {
     const char *name;                /* the initializer's; a Constant's output */
-    const Onnx__TensorProto *tensor;
+    const Onnx__TensorProto *tensor; /* NULL: made_for's bias, which the file lacks; 0 in the store until REPAIR needs it */
+    const Onnx__NodeProto *made_for;
     PapaShape shape;                 /* as in the file; the store keeps ONNX's order on every device */
     PapaRole role;
     int64_t fan_in;                  /* weights */
     int64_t count, offset;           /* elements; place in the store */
     bool trained;                    /* false: a statistic or frozen */
-    bool is_normalization;           /* scale or shift of a normalisation */
+    bool is_normalization;           /* belongs to a BatchNormalization */
 } PapaParam;
 
 typedef struct PapaStoreLayout {
@@ -29,31 +30,6 @@ typedef struct PapaStoreLayout {
     int64_t n_total;   /* all; a member's floats */
 } PapaStoreLayout;
 
-struct PapaModel {
-    PapaOnnx *onnx;
-    PapaArena arena;
-    PapaParam *params;
-    int n_params;
-    PapaStoreLayout store;
-};
-
-typedef struct PapaModelSelection {
-    const char *train, *freeze; /* comma-separated shell patterns of tensor names, NULL: all; freeze wins */
-    bool freeze_bn;             /* BatchNormalization's tensors are not trained, its statistics not updated */
-    bool decay_all;             /* false: normalisation tensors and biases stand behind n_decayed */
-} PapaModelSelection;
-
-/* Finds the parameters and lays out the store. Called by papa_model_open with everything trained; again to change the selection.
- * Errors: as papa_graph_read; PAPA_ERR_ARGUMENT when a pattern matches nothing or nothing is left to train. */
-PapaStatus papa_model_select(struct PapaModel *model, const PapaModelSelection *selection);
-
-/* Fills a store of store.n_total floats with the file's values (gaps zero). */
-PapaStatus papa_model_read_params(const struct PapaModel *model, float *store);
-
-/* Draws a member's initial values by role: weights Kaiming normal by fan-in (He et al. 2015, gain sqrt 2), biases and shifts 0, scales 1,
- * running mean 0, running variance 1. Frozen tensors keep the file's values, which store must hold. */
-PapaStatus papa_model_init_params(const struct PapaModel *model, float *store, uint64_t seed, int member);
-
 /* Where the classifier is: image input, logits. If the output is made by a final Softmax or LogSoftmax, logits is its input. */
 typedef struct PapaHead {
     const char *input;     /* graph input */
@@ -61,16 +37,50 @@ typedef struct PapaHead {
     const char *logits;    /* the value the loss is taken on */
     int softmax;           /* 0 none, 1 Softmax, 2 LogSoftmax: what stands between logits and output */
     int softmax_axis;
+    int input_rank;        /* 4: (N, C, H, W); 3: (N, H, W); 2: (N, features), features = C * H * W */
     PapaImageSize size;    /* of the input; 0 where the file leaves it open */
+    int64_t features;      /* rank 2; 0 where the file leaves it open */
     int n_classes;         /* 0 where the file leaves it open */
 } PapaHead;
 
-PapaStatus papa_model_head(PapaHead *out, const struct PapaModel *model, const char *output_name);
+struct PapaModel {
+    PapaOnnx *onnx;
+    PapaArena arena;            /* of the table */
+    PapaHead head;
+    PapaParam *params;
+    int n_params;
+    PapaStoreLayout store;
+    bool has_statistics;        /* there is a BatchNormalization */
+};
+
+typedef struct PapaModelSelection {
+    const char *output;         /* the classifier's output; NULL: as papa_model_info chooses. Only what it depends on is looked at */
+    const char *train, *freeze; /* comma-separated shell patterns of tensor names, NULL: all; freeze wins */
+    bool freeze_bn;             /* BatchNormalization's tensors are not trained, its statistics not updated */
+    bool decay_all;             /* false: normalisation tensors and biases stand behind n_decayed */
+    bool make_biases;           /* a bias for each layer that REPAIR corrects and that has none: frozen at 0 in training */
+} PapaModelSelection;
+
+/* Finds the classifier and the parameters, and lays out the store. May be called again to change the selection; stores made before are then void.
+ * Errors: as papa_graph_read; PAPA_ERR_ARGUMENT when a pattern matches nothing or nothing is left to train. */
+PapaStatus papa_model_select(PapaModel *model, const PapaModelSelection *selection);
+
+/* The part of papa_model_select that knows no classifier: the parameters that these values depend on. */
+PapaStatus papa_model_find_params(PapaModel *model, const char *const *outputs, int n_outputs, const PapaModelSelection *selection);
+
+/* Fills a store of store.n_total floats with the file's values (gaps zero). */
+PapaStatus papa_model_read_params(const PapaModel *model, float *store);
+
+/* Draws a member's initial values by role: weights Kaiming normal by fan-in (He et al. 2015, gain sqrt 2), biases and shifts 0, scales 1,
+ * running mean 0, running variance 1. Frozen tensors keep the file's values, which store must hold. */
+PapaStatus papa_model_init_params(const PapaModel *model, float *store, uint64_t seed, int member);
+
+PapaStatus papa_model_head(PapaHead *out, const PapaModel *model, const char *output_name);
 
 /* ---------------------------------------------------------------- export */
 
 /* Edits that turn the file into the inference form of a trained network: every parameter's values from store (those that
  * training could change), BatchNormalization with one output and running statistics, Dropout without effect. Metadata is the caller's. */
-PapaStatus papa_model_edit(PapaEdit **out, const struct PapaModel *model, const float *store);
+PapaStatus papa_model_edit(PapaEdit **out, const PapaModel *model, const float *store);
 
 #endif

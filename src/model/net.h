@@ -16,16 +16,16 @@ typedef struct PapaWorker PapaWorker;
 typedef struct PapaNetOptions {
     PapaMode mode;
     int64_t batch;
+    const PapaShape *input_shapes; /* one per fed input, batch included; NULL: one input, as batch, size and the model's head say */
     PapaImageSize size;         /* of the images; must agree with the file where the file says */
-    const char *input;          /* graph input for the images: the only one that is fed */
-    const char *const *outputs; /* values to compute; outputs[0] is what the loss is taken on */
+    const char *const *outputs; /* values to compute; NULL: the model's logits. outputs[0] is what the loss is taken on */
     int n_outputs;
     bool frozen_stats, no_dropout;
-    bool separate_blocks;       /* every value in memory of its own, with guards, poisoned: for tests */
+    bool separate_blocks;       /* for tests: no two values share an address, and guards stand between them */
 } PapaNetOptions;
 
 /* dev is used to make kernel plans and to hold constants; the net must be freed with a device of the same kind. Plans depend on dev->n_threads. */
-PapaStatus papa_net_compile(PapaNet **out, const struct PapaModel *model, const PapaNetOptions *options, PapaDevice *dev);
+PapaStatus papa_net_compile(PapaNet **out, const PapaModel *model, const PapaNetOptions *options, PapaDevice *dev);
 void papa_net_free(PapaNet *net, PapaDevice *dev);
 
 bool papa_net_input_channels_last(const PapaNet *net); /* order that the input buffer wants */
@@ -36,9 +36,12 @@ size_t papa_net_arena_bytes(const PapaNet *net);
 PapaStatus papa_worker_new(PapaWorker **out, const PapaNet *const *nets, int n_nets, PapaDevice *dev);
 void papa_worker_free(PapaWorker *worker);
 PapaDevice *papa_worker_device(const PapaWorker *worker);
+/* For tests: the arena as bytes on the device. */
+void *papa_worker_arena(const PapaWorker *worker, size_t *bytes);
 
 /* Buffers in the worker's arena, valid for this net until the worker runs another one. */
 float *papa_net_input(const PapaNet *net, PapaWorker *worker);              /* write the batch here before forward */
+float *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last); /* of a net with several inputs */
 float *papa_net_output(const PapaNet *net, PapaWorker *worker, int i);      /* read after forward */
 float *papa_net_output_grad(const PapaNet *net, PapaWorker *worker);        /* d loss / d outputs[0]: write before backward */
 
@@ -56,21 +59,24 @@ typedef struct PapaTap {
     const char *value;   /* name of the tapped value: the node's output in the file */
     int64_t n_channels;
     int64_t offset;      /* of its channels in the flat statistics buffers; multiple of PAPA_STORE_ALIGN */
-    int weight, bias;    /* parameter indices; bias -1: the layer has none */
+    int weight, bias;    /* parameter indices; bias -1: the layer has none (see PapaModelSelection.make_biases) */
+    int weight_axis;     /* of the weight tensor: its output channels */
+    float bias_factor;   /* value = weight (x) + bias_factor * bias: Gemm's beta; never 0 */
     const Onnx__NodeProto *node;
 } PapaTap;
 
 /* The layers that REPAIR corrects, in order of execution: each Conv, Gemm or MatMul with a weight from the table but the last, whose
- * output does not go straight into a BatchNormalization. skipped: remarks on layers left out (a weight used twice), may be NULL. */
-PapaStatus papa_model_taps(PapaTap **taps, int *n_taps, int64_t *n_stats, const struct PapaModel *model, PapaArena *arena, const PapaHooks *hooks);
+ * output does not go straight into a BatchNormalization. hooks gets a remark for each layer that is left out for another reason
+ * (a weight used twice, no bias where one can't be made); may be NULL. */
+PapaStatus papa_model_taps(PapaTap **taps, int *n_taps, int64_t *n_stats, const PapaModel *model, PapaArena *arena, const PapaHooks *hooks);
 
 /* As papa_net_compile in PAPA_MODE_CALIBRATE, with taps. */
-PapaStatus papa_net_compile_tapped(PapaNet **out, const struct PapaModel *model, const PapaNetOptions *options, const PapaTap *taps, int n_taps, PapaDevice *dev);
+PapaStatus papa_net_compile_tapped(PapaNet **out, const PapaModel *model, const PapaNetOptions *options, const PapaTap *taps, int n_taps, PapaDevice *dev);
 
 /* One forward of a tapped net. stats, on the device: (2, n_stats) float32, overwritten: row 0 this batch's means, row 1 its population
  * standard deviations, of the tapped values as they come out of their layers. goal: (2, n_stats) on the device in the same order, or NULL:
  * measure only. With a goal each tapped value v becomes goal_mean + (v - mean) * sqrt((goal_std^2 + eps) / (std^2 + eps)) before the next
- * node runs; eps = PAPA_REPAIR_EPSILON. */
+ * node runs; eps = PAPA_REPAIR_EPSILON. A NaN in goal leaves that channel's mean or standard deviation as it is (kernels/chanstat.h). */
 PapaStatus papa_net_forward_tapped(const PapaNet *net, PapaWorker *worker, float *params, const PapaStepNumbers *step, float *stats, const float *goal);
 #define PAPA_REPAIR_EPSILON 1e-5f
 

@@ -1,0 +1,50 @@
+/* Element-wise functions of one and of two tensors, float32, dense; the second kind with broadcasting.
+ * No allocation; asynchronous on dev's stream; sizes may be 0. */
+#ifndef PAPA_ELTWISE_H
+#define PAPA_ELTWISE_H
+
+#include "device/device.h"
+#include "kernels/broadcast.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* y = f(x); what backward needs saved stands behind. NaN gives NaN, in every one. */
+typedef enum PapaUnary {
+    PAPA_UNARY_RELU,    /* max(0, x); y */
+    PAPA_UNARY_LEAKY,   /* x < 0 ? a * x : x; x */
+    PAPA_UNARY_CLIP,    /* min(b, max(a, x)); y. The gradient passes strictly between the bounds */
+    PAPA_UNARY_SIGMOID, /* 1 / (1 + exp(-x)); y */
+    PAPA_UNARY_TANH,    /* y */
+    PAPA_UNARY_NEG,     /* -x; nothing */
+    PAPA_UNARY_SQRT,    /* y */
+    PAPA_UNARY_EXP,     /* y */
+    PAPA_UNARY_LOG,     /* x */
+} PapaUnary;
+
+/* y[i] = f(x[i]), i < n. y may be x. a and b are f's parameters. */
+typedef PapaStatus papa_unary_fwd_fn(PapaDevice *dev, PapaUnary f, float *y, const float *x, int64_t n, float a, float b);
+papa_unary_fwd_fn papa_unary_fwd_cpu, papa_unary_fwd_cuda;
+
+/* dx[i] (+)= dy[i] * f'(x[i]). saved: x or y as the list says, NULL where it says nothing. dx may be dy. */
+typedef PapaStatus papa_unary_bwd_fn(PapaDevice *dev, PapaUnary f, float *dx, const float *dy, const float *saved, int64_t n, float a, float b,
+    bool accumulate);
+papa_unary_bwd_fn papa_unary_bwd_cpu, papa_unary_bwd_cuda;
+
+/* dx[i] (+)= y[i] > 0 ? dy[i] : 0, for a Relu joined to another operator. dx may be dy. */
+typedef PapaStatus papa_relu_bwd_fn(PapaDevice *dev, float *dx, const float *dy, const float *y, int64_t n, bool accumulate);
+papa_relu_bwd_fn papa_relu_bwd_cpu, papa_relu_bwd_cuda;
+
+typedef enum PapaBinary {
+    PAPA_BINARY_ADD,
+    PAPA_BINARY_SUB,
+    PAPA_BINARY_MUL,
+    PAPA_BINARY_DIV,
+} PapaBinary;
+
+/* y = f(a, b), or max(0, that) with relu; y is dense in the walk's index space, and may be a or b where that is too.
+ * Gradients: kernels/reduce.h, papa_binary_bwd. */
+typedef PapaStatus papa_binary_fwd_fn(PapaDevice *dev, PapaBinary f, float *y, const float *a, const float *b, const PapaWalk *walk, bool relu);
+papa_binary_fwd_fn papa_binary_fwd_cpu, papa_binary_fwd_cuda;
+
+#endif

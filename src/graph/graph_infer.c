@@ -1,0 +1,90 @@
+/* Shapes, constants, shape arithmetic: from the inputs' shapes to a graph in which every shape is known and whatever can be computed
+ * now has been. */
+#include "graph/op.h"
+
+#include <string.h>
+
+static bool all_constant(const PapaNode *node)
+{
+    for (int i = 0; i < node->n_in; i++)
+        if (node->in[i] && node->in[i]->kind != PAPA_VALUE_CONSTANT)
+            return false;
+    return true;
+}
+
+static PapaStatus infer_node(PapaNode *node, PapaGraph *graph)
+{
+    for (int i = 0; i < node->n_in; i++)
+        if (node->in[i] && !node->in[i]->has_shape)
+            return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "the shape of its input '%s' is not known", node->in[i]->name);
+    PAPA_TRY(node->op->shape(node, graph));
+    if (node->op->fold && (node->op->fold_by_shape || all_constant(node)))
+        PAPA_TRY(node->op->fold(node, graph));
+    return PAPA_OK;
+}
+
+static void mark_read(const PapaNode *node, bool *read)
+{
+    for (int i = 0; i < node->n_in; i++)
+        if (node->in[i])
+            read[node->in[i]->index] = true;
+}
+
+/* Drops nodes that are folded or that nobody reads. */
+static PapaStatus drop_dead(PapaGraph *graph)
+{
+    bool *read = PAPA_NEW_ARRAY(&graph->arena, bool, graph->n_values);
+    if (!read)
+        return PAPA_ERR_MEMORY;
+    for (int i = 0; i < graph->n_outputs; i++)
+        read[graph->outputs[i]->index] = true;
+    for (int k = graph->n_nodes - 1; k >= 0; k--) {
+        bool live = false;
+        for (int i = 0; i < graph->nodes[k]->n_out; i++) {
+            const PapaValue *value = graph->nodes[k]->out[i];
+            live |= value && value->kind == PAPA_VALUE_ACTIVATION && read[value->index];
+        }
+        if (live)
+            mark_read(graph->nodes[k], read);
+        else
+            graph->nodes[k] = NULL;
+    }
+    int n = 0;
+    for (int k = 0; k < graph->n_nodes; k++)
+        if (graph->nodes[k]) {
+            graph->nodes[k]->index = n;
+            graph->nodes[n++] = graph->nodes[k];
+        }
+    graph->n_nodes = n;
+    return PAPA_OK;
+}
+
+/* Activations compute in float32: integers must be known by now. */
+static PapaStatus check_types(const PapaGraph *graph)
+{
+    for (int k = 0; k < graph->n_nodes; k++) {
+        const PapaNode *node = graph->nodes[k];
+        for (int i = 0; i < node->n_out; i++)
+            if (node->out[i] && node->out[i]->kind == PAPA_VALUE_ACTIVATION && node->out[i]->has_shape && !papa_type_is_float(node->out[i]->type))
+                return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "output '%s' has type %s, which only shape arithmetic on known numbers may have",
+                    node->out[i]->name, papa_type_name(node->out[i]->type));
+        if (!node->op->forward && !(node->op->is_view && node->op->is_view(node, graph)))
+            return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "its inputs must be known when the graph is built");
+    }
+    return PAPA_OK;
+}
+
+PapaStatus papa_graph_infer(PapaGraph *graph, const PapaShape *input_shapes)
+{
+    PapaStatus status = PAPA_OK;
+    for (int i = 0; i < graph->n_inputs; i++) {
+        graph->inputs[i]->shape = input_shapes[i];
+        graph->inputs[i]->has_shape = true;
+    }
+    for (int k = 0; k < graph->n_nodes; k++)
+        PAPA_GOTO(infer_node(graph->nodes[k], graph));
+    PAPA_GOTO(drop_dead(graph));
+    PAPA_GOTO(check_types(graph));
+out:
+    return status == PAPA_OK ? PAPA_OK : papa_fail_in(status, "%s", papa_onnx_path(graph->onnx));
+}

@@ -1,0 +1,54 @@
+/* Where things lie while a node executes. */
+#include "graph/op.h"
+
+static void *at(const PapaRun *run, PapaPlacement placement)
+{
+    switch (placement.where) {
+    case PAPA_IN_ARENA: return run->arena + placement.offset;
+    case PAPA_IN_PARAMS: return (char *)run->params + placement.offset;
+    case PAPA_IN_DPARAMS: return (char *)run->dparams + placement.offset;
+    case PAPA_IN_CONSTANTS: return (char *)run->constants + placement.offset;
+    case PAPA_NOWHERE: break;
+    }
+    return NULL;
+}
+
+float *papa_in(const PapaRun *run, const PapaNode *node, int i)
+{
+    return papa_has_in(node, i) ? at(run, run->values[node->in[i]->index]) : NULL;
+}
+
+float *papa_out(const PapaRun *run, const PapaNode *node, int i)
+{
+    return papa_has_out(node, i) ? at(run, run->values[node->out[i]->index]) : NULL;
+}
+
+float *papa_din(const PapaRun *run, const PapaNode *node, int i)
+{
+    return papa_has_in(node, i) && run->nodes[node->index].din_wanted >> i & 1 ? at(run, run->grads[node->in[i]->index]) : NULL;
+}
+
+bool papa_din_accumulate(const PapaRun *run, const PapaNode *node, int i)
+{
+    return run->nodes[node->index].din_accumulate >> i & 1;
+}
+
+float *papa_dout(const PapaRun *run, const PapaNode *node, int i)
+{
+    return papa_has_out(node, i) ? at(run, run->grads[node->out[i]->index]) : NULL;
+}
+
+void *papa_forward_workspace(const PapaRun *run, const PapaNode *node)
+{
+    return run->arena + run->nodes[node->index].forward_workspace;
+}
+
+void *papa_backward_workspace(const PapaRun *run, const PapaNode *node)
+{
+    return run->arena + run->nodes[node->index].backward_workspace;
+}
+
+void *papa_kept(const PapaRun *run, const PapaNode *node)
+{
+    return run->arena + run->nodes[node->index].kept;
+}

@@ -1,0 +1,221 @@
+/* Conv: images (rank 4), and sequences (rank 3), which run as images of height 1.
+ *
+ * Activations are channels-last, the weight stands in ONNX's order (K, C / group, R, S), wherever it comes from. */
+#include "graph/op.h"
+#include "kernels/conv.h"
+#include "kernels/eltwise.h"
+#include "kernels/matmul.h" /* papa_colsum */
+
+#include <string.h>
+
+typedef enum AutoPad { AUTO_NOTSET, AUTO_VALID, AUTO_SAME_UPPER, AUTO_SAME_LOWER } AutoPad;
+
+typedef struct ConvAttrs {
+    AutoPad auto_pad;
+    int64_t group;
+    const int64_t *kernel_shape, *strides, *dilations, *pads; /* as the file has them; NULL: left out */
+    size_t n_kernel_shape, n_strides, n_dilations, n_pads;
+    PapaConvDesc desc; /* set by shape; bias and relu by prepare */
+} ConvAttrs;
+
+static PapaStatus parse_auto_pad(PapaNode *node, AutoPad *out)
+{
+    static const char *const names[] = {
+        [AUTO_NOTSET] = "NOTSET", [AUTO_VALID] = "VALID", [AUTO_SAME_UPPER] = "SAME_UPPER", [AUTO_SAME_LOWER] = "SAME_LOWER"};
+    const char *text;
+    PAPA_TRY(papa_attr_string(node->proto, "auto_pad", "NOTSET", &text));
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(text, names[i])) {
+            *out = (AutoPad)i;
+            return PAPA_OK;
+        }
+    return papa_node_fail(node, PAPA_ERR_FORMAT, "auto_pad is \"%s\", expected NOTSET, VALID, SAME_UPPER or SAME_LOWER", text);
+}
+
+static PapaStatus conv_init(PapaNode *node, PapaGraph *graph)
+{
+    (void)graph;
+    ConvAttrs *attrs = node->attrs;
+    PAPA_TRY(parse_auto_pad(node, &attrs->auto_pad));
+    PAPA_TRY(papa_attr_int(node->proto, "group", 1, &attrs->group));
+    PAPA_TRY(papa_attr_ints(node->proto, "kernel_shape", &attrs->kernel_shape, &attrs->n_kernel_shape));
+    PAPA_TRY(papa_attr_ints(node->proto, "strides", &attrs->strides, &attrs->n_strides));
+    PAPA_TRY(papa_attr_ints(node->proto, "dilations", &attrs->dilations, &attrs->n_dilations));
+    PAPA_TRY(papa_attr_ints(node->proto, "pads", &attrs->pads, &attrs->n_pads));
+    for (size_t i = 0; attrs->auto_pad != AUTO_NOTSET && i < attrs->n_pads; i++)
+        if (attrs->pads[i])
+            return papa_node_fail(node, PAPA_ERR_FORMAT, "has both auto_pad and pads");
+    return PAPA_OK;
+}
+
+static PapaRole conv_role(const PapaNode *node, int input, int64_t *fan_in)
+{
+    const PapaValue *value = node->in[input];
+    if (input == 1 && value->has_shape)
+        *fan_in = papa_shape_count_from(&value->shape, 1, value->shape.rank);
+    return input == 1 ? PAPA_ROLE_WEIGHT : input == 2 ? PAPA_ROLE_BIAS : PAPA_ROLE_NONE;
+}
+
+static bool conv_linear(const PapaNode *node, PapaLinear *out)
+{
+    (void)node;
+    *out = (PapaLinear){.weight = 1, .weight_axis = 0, .bias = 2, .bias_factor = 1};
+    return true;
+}
+
+/* An attribute of n_spatial sizes, each >= 1; 1 where it is left out. */
+static PapaStatus check_sizes(PapaNode *node, const char *name, const int64_t *sizes, size_t n, size_t n_spatial)
+{
+    if (sizes && n != n_spatial)
+        return papa_node_fail(node, PAPA_ERR_FORMAT, "%s has %zu values, expected %zu", name, n, n_spatial);
+    for (size_t i = 0; i < n; i++)
+        if (sizes[i] < 1 || sizes[i] > INT32_MAX)
+            return papa_node_fail(node, PAPA_ERR_FORMAT, "%s has the value %lld, expected at least 1", name, (long long)sizes[i]);
+    return PAPA_OK;
+}
+
+static PapaStatus check_inputs(PapaNode *node)
+{
+    const ConvAttrs *attrs = node->attrs;
+    const PapaShape *x = &node->in[0]->shape, *w = &node->in[1]->shape;
+    for (int i = 0; i < node->n_in; i++)
+        if (node->in[i])
+            PAPA_TRY(papa_check_float(node, i));
+    if (x->rank != 3 && x->rank != 4)
+        return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "input of shape %s; convolutions run on rank 3 and 4", papa_shape_text(x));
+    if (w->rank != x->rank)
+        return papa_node_fail(node, PAPA_ERR_MISMATCH, "input of shape %s, but weight of shape %s", papa_shape_text(x), papa_shape_text(w));
+    if (attrs->group < 1 || w->dim[0] % attrs->group || w->dim[1] != x->dim[1] / attrs->group || x->dim[1] % attrs->group)
+        return papa_node_fail(node, PAPA_ERR_MISMATCH, "input of shape %s does not fit weight of shape %s with group %lld", papa_shape_text(x),
+            papa_shape_text(w), (long long)attrs->group);
+    if (papa_has_in(node, 2) && (node->in[2]->shape.rank != 1 || node->in[2]->shape.dim[0] != w->dim[0]))
+        return papa_node_fail(node, PAPA_ERR_MISMATCH, "bias of shape %s, expected (%lld)", papa_shape_text(&node->in[2]->shape),
+            (long long)w->dim[0]);
+
+    size_t n_spatial = (size_t)x->rank - 2;
+    PAPA_TRY(check_sizes(node, "kernel_shape", attrs->kernel_shape, attrs->n_kernel_shape, n_spatial));
+    PAPA_TRY(check_sizes(node, "strides", attrs->strides, attrs->n_strides, n_spatial));
+    PAPA_TRY(check_sizes(node, "dilations", attrs->dilations, attrs->n_dilations, n_spatial));
+    if (attrs->pads && attrs->n_pads != 2 * n_spatial)
+        return papa_node_fail(node, PAPA_ERR_FORMAT, "pads has %zu values, expected %zu", attrs->n_pads, 2 * n_spatial);
+    for (size_t i = 0; i < n_spatial; i++) {
+        int64_t size = w->dim[i + 2];
+        if (size < 1 || (attrs->kernel_shape && attrs->kernel_shape[i] != size))
+            return papa_node_fail(node, PAPA_ERR_MISMATCH, "weight of shape %s does not fit kernel_shape", papa_shape_text(w));
+    }
+    return PAPA_OK;
+}
+
+/* One spatial axis: its output size, and the padding in front and behind. */
+static PapaStatus conv_axis(const PapaNode *node, size_t axis, int64_t in, int64_t window, int64_t stride, int64_t pads[2], int64_t *out)
+{
+    const ConvAttrs *attrs = node->attrs;
+    pads[0] = pads[1] = 0;
+    if (attrs->auto_pad == AUTO_SAME_UPPER || attrs->auto_pad == AUTO_SAME_LOWER) {
+        int64_t full = ((in + stride - 1) / stride - 1) * stride + window, missing = full > in ? full - in : 0;
+        pads[attrs->auto_pad == AUTO_SAME_UPPER] = missing - missing / 2; /* the odd one behind or in front */
+        pads[attrs->auto_pad == AUTO_SAME_LOWER] = missing / 2;
+    } else if (attrs->pads) {
+        pads[0] = attrs->pads[axis];
+        pads[1] = attrs->pads[axis + attrs->n_pads / 2];
+    }
+    if (pads[0] < 0 || pads[1] < 0 || pads[0] > INT32_MAX || pads[1] > INT32_MAX)
+        return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "pads of %lld and %lld, expected 0 or more", (long long)pads[0], (long long)pads[1]);
+    int64_t room = in + pads[0] + pads[1] - window;
+    if (room < 0)
+        return papa_node_fail(node, PAPA_ERR_MISMATCH, "the kernel spans %lld, but the padded input of shape %s only %lld", (long long)window,
+            papa_shape_text(&node->in[0]->shape), (long long)(room + window));
+    *out = room / stride + 1;
+    return PAPA_OK;
+}
+
+static PapaStatus conv_shape(PapaNode *node, PapaGraph *graph)
+{
+    (void)graph;
+    PAPA_TRY(check_inputs(node));
+    ConvAttrs *attrs = node->attrs;
+    const PapaShape *x = &node->in[0]->shape, *w = &node->in[1]->shape;
+    size_t n_spatial = (size_t)x->rank - 2;
+    int64_t in[2] = {1, 1}, kernel[2] = {1, 1}, stride[2] = {1, 1}, dilation[2] = {1, 1}, pads[2][2] = {{0}}, out[2] = {1, 1};
+    PapaShape y = {.rank = x->rank, .dim = {x->dim[0], w->dim[0]}};
+    for (size_t i = 0; i < n_spatial; i++) {
+        size_t k = i + 2 - n_spatial; /* a sequence is an image of height 1 */
+        in[k] = x->dim[i + 2];
+        kernel[k] = w->dim[i + 2];
+        stride[k] = attrs->strides ? attrs->strides[i] : 1;
+        dilation[k] = attrs->dilations ? attrs->dilations[i] : 1;
+        PAPA_TRY(conv_axis(node, i, in[k], dilation[k] * (kernel[k] - 1) + 1, stride[k], pads[k], &out[k]));
+        y.dim[i + 2] = out[k];
+    }
+    attrs->desc = (PapaConvDesc){
+        .N = x->dim[0], .H = in[0], .W = in[1], .C = x->dim[1],
+        .K = w->dim[0], .R = kernel[0], .S = kernel[1], .OH = out[0], .OW = out[1],
+        .stride = {stride[0], stride[1]}, .dilation = {dilation[0], dilation[1]},
+        .pad = {pads[0][0], pads[1][0], pads[0][1], pads[1][1]}, .groups = attrs->group,
+    };
+    return papa_set_output(node, 0, node->in[0]->type, &y);
+}
+
+static unsigned conv_keeps(const PapaNode *node, const PapaGraph *graph)
+{
+    (void)graph;
+    return PAPA_KEEP_IN(0) | PAPA_KEEP_IN(1) | (node->relu ? PAPA_KEEP_OUT(0) : 0);
+}
+
+static PapaStatus conv_prepare(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
+{
+    PapaConvDesc desc = ((const ConvAttrs *)node->attrs)->desc;
+    bool training = graph->mode == PAPA_MODE_TRAIN;
+    desc.bias = papa_has_in(node, 2);
+    desc.relu = node->relu;
+    PapaConv *conv;
+    PAPA_TRY(PAPA_KERNEL(dev, papa_conv_create)(dev, &conv, &desc, training));
+    node->plan = conv;
+    node->forward_workspace_bytes = PAPA_KERNEL(dev, papa_conv_workspace)(conv, PAPA_CONV_FWD);
+    if (training) {
+        size_t data = PAPA_KERNEL(dev, papa_conv_workspace)(conv, PAPA_CONV_BWD_DATA);
+        size_t weights = PAPA_KERNEL(dev, papa_conv_workspace)(conv, PAPA_CONV_BWD_WEIGHTS);
+        node->backward_workspace_bytes = data > weights ? data : weights;
+    }
+    return PAPA_OK;
+}
+
+static void conv_release(PapaNode *node, PapaDevice *dev)
+{
+    PAPA_KERNEL(dev, papa_conv_free)(node->plan);
+    node->plan = NULL;
+}
+
+static PapaStatus conv_forward(const PapaNode *node, const PapaRun *run)
+{
+    return PAPA_KERNEL(run->dev, papa_conv_fwd)(run->dev, node->plan, papa_out(run, node, 0), papa_in(run, node, 0), papa_in(run, node, 1),
+        papa_in(run, node, 2), papa_forward_workspace(run, node));
+}
+
+static PapaStatus conv_backward(const PapaNode *node, const PapaRun *run)
+{
+    PapaDevice *dev = run->dev;
+    const PapaConvDesc *desc = &((const ConvAttrs *)node->attrs)->desc;
+    void *workspace = papa_backward_workspace(run, node);
+    float *dy = papa_dout(run, node, 0), *dx = papa_din(run, node, 0), *dw = papa_din(run, node, 1), *db = papa_din(run, node, 2);
+    int64_t n_rows = desc->N * desc->OH * desc->OW;
+    if (node->relu)
+        PAPA_TRY(PAPA_KERNEL(dev, papa_relu_bwd)(dev, dy, dy, papa_out(run, node, 0), n_rows * desc->K, false));
+    if (dx)
+        PAPA_TRY(PAPA_KERNEL(dev, papa_conv_bwd_data)(dev, node->plan, dx, dy, papa_in(run, node, 1), workspace, papa_din_accumulate(run, node, 0)));
+    /* One pass gives both gradients where it may treat them alike: a weight of several nodes can have a bias of its own in each. */
+    bool joined = dw && db && papa_din_accumulate(run, node, 1) == papa_din_accumulate(run, node, 2);
+    if (dw)
+        PAPA_TRY(PAPA_KERNEL(dev, papa_conv_bwd_weights)(dev, node->plan, dw, joined ? db : NULL, papa_in(run, node, 0), dy, workspace,
+            papa_din_accumulate(run, node, 1)));
+    if (db && !joined)
+        PAPA_TRY(PAPA_KERNEL(dev, papa_colsum)(dev, db, dy, n_rows, desc->K, desc->K, papa_din_accumulate(run, node, 2)));
+    return PAPA_OK;
+}
+
+const PapaOp papa_ops_conv[] = {
+    {.type = "Conv", .since = 7, .min_in = 2, .max_in = 3, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(ConvAttrs),
+        .init = conv_init, .role = conv_role, .linear = conv_linear, .shape = conv_shape, .layout = papa_layout_channels_last, .fuses = PAPA_FUSE_RELU,
+        .keeps = conv_keeps, .prepare = conv_prepare, .release = conv_release, .forward = conv_forward, .backward = conv_backward},
+    {0},
+};
