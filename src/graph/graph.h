@@ -74,7 +74,7 @@ struct PapaValue {
     PapaValue *view_of;              /* shares this value's memory from its start; NULL: has its own */
     int index;                       /* in graph->values */
     int param;                       /* TENSOR: index in the model's parameter table, set by src/model; -1 */
-    bool wants_grad;                 /* set by src/model: something trained lies upstream, and the output downstream */
+    bool wants_grad;                 /* set by the memory plan before it asks op->keeps: something trained lies upstream, the loss downstream */
 };
 
 struct PapaNode {

@@ -87,6 +87,8 @@ static PapaStatus find_gradients(Planner *p)
             for (int i = 0; i < graph->nodes[k]->n_in; i++)
                 if (graph->nodes[k]->in[i])
                     p->reaches[papa_value_root(graph->nodes[k]->in[i])->index] = true;
+    for (int i = 0; i < graph->n_values; i++)
+        graph->values[i]->wants_grad = has_grad(p, graph->values[i]);
     for (int k = 0; k < p->n; k++) {
         PapaNode *node = graph->nodes[k];
         if (executes(node) && reads_wanted(p, node) && writes_reaching(p, node) && !node->op->backward)
