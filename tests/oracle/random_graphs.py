@@ -372,7 +372,7 @@ class Network:
         return self.put("Expand", x, shape, [self.ints(*shape)]) if np.prod(shape) <= MOST_ELEMENTS else None
 
     def reshape(self, x):
-        form = self.pick(["flatten", "flatten", "merge", "split", "shape", "squeeze", "unsqueeze"])
+        form = "squeeze" if 1 in x.shape[1:] and self.chance(.5) else self.pick(["flatten", "flatten", "merge", "split", "shape", "unsqueeze"])
         rank, count = len(x.shape), int(np.prod(x.shape))
         if form == "flatten":
             axis = self.pick([1, 1, 1, int(self.rng.integers(0, rank + 1))])
@@ -390,7 +390,7 @@ class Network:
             return self.put("Reshape", x, (x.shape[0], count // x.shape[0]), [target])
         if form == "squeeze":
             axes = [i for i, n in enumerate(x.shape) if n == 1 and i]
-            return Value(self.axes_node("Squeeze", x.name, axes), tuple(n for i, n in enumerate(x.shape) if i not in axes), x.raw) if axes else None
+            return Value(self.axes_node("Squeeze", x.name, axes), tuple(n for i, n in enumerate(x.shape) if i not in axes), x.raw)
         axis = int(self.rng.integers(0, rank + 1))
         return Value(self.axes_node("Unsqueeze", x.name, [axis]), (*x.shape[:axis], 1, *x.shape[axis:]), x.raw) if rank < 4 else None
 

@@ -2,8 +2,9 @@
 
 1. Inference agrees with ONNX Runtime in every output, within 1e-4 (max|a-b| / max|b|).
 2. The tensors that are trained are those that the generator means to be.
-3. The training pass, with batch statistics, agrees with PyTorch in float64: the first output within 1e-4; each trained tensor's gradient
-   within 1e-4, plus four times what PyTorch's own float32 gradient is off (a sum that cancels has no digits for anybody).
+3. The training pass, with batch statistics, agrees with PyTorch in float64: the first output and each trained tensor's gradient within 1e-4
+   (max|a-b| / max|b|). Where float32 can't do that it is allowed a few times the spread that torch_gradients.py found, and 1e-6 of the
+   network's largest gradient: a bias in front of a normalisation has the gradient 0, a sum of numbers that cancel.
 4. Its results do not depend, in any bit, on which values share memory (run_grad.c).
 """
 import os
@@ -21,7 +22,7 @@ from random_graphs import Network
 from torch_graph import dump_graph
 
 PER_OPSET = 50
-TOLERANCE, SPREADS = 1e-4, 4
+TOLERANCE, SPREADS, CANCELLED = 1e-4, 8, 1e-6
 HERE = pathlib.Path(__file__).parent
 
 
@@ -89,11 +90,15 @@ def check(checks, folder, network, model, line):
         checks.at_most(relative_error(a, b), TOLERANCE, f"{text}: inference, output {i} of shape {b.shape}")
     checks.that(set(names) == network.trained, f"{text}: trained but not meant to be {set(names) - network.trained}, meant to be {network.trained - set(names)}")
     with np.load(folder / "torch.npz") as theirs:
-        checks.at_most(relative_error(cut(folder / "train.f32", network.output_shapes)[0], theirs["y"]), TOLERANCE, f"{text}: training, output 0")
+        compare(checks, cut(folder / "train.f32", network.output_shapes)[0], theirs["y"], float(theirs["spread"]), 0, f"{text}: training, output 0")
+        largest = max([np.abs(network.dy).max()] + [np.abs(theirs[key]).max() for key in theirs.files if key.startswith("grad.")])
         for name, ours in zip(names, cut(folder / "grads.f32", [theirs[f"grad.{name}"].shape for name in names])):
-            grad, spread = theirs[f"grad.{name}"], float(theirs[f"spread.{name}"])
-            off = np.abs(ours - grad).max() if np.isfinite(ours).all() else np.inf
-            checks.at_most(off, TOLERANCE * np.abs(grad).max() + SPREADS * spread, f"{text}: gradient of {name} {grad.shape}, max {np.abs(grad).max():.3g}")
+            compare(checks, ours, theirs[f"grad.{name}"], float(theirs[f"spread.{name}"]), CANCELLED * largest, f"{text}: gradient of {name}")
+
+
+def compare(checks, ours, theirs, spread, floor, text):
+    off, size = (np.abs(ours - theirs).max() if np.isfinite(ours).all() else np.inf), np.abs(theirs).max()
+    checks.at_most(off, TOLERANCE * size + SPREADS * spread + floor, f"{text} {theirs.shape}, max {size:.3g}")
 
 
 def main():

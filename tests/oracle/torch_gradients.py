@@ -4,7 +4,8 @@
 
 A line of LIST is a folder with graph.npz (by torch_graph.py) and feed.npz: arrays "dy" and one per graph input. Into the folder goes
 torch.npz: "y", the first output with batch statistics and without dropout; for every float tensor that the file holds "grad.NAME",
-d sum(y * dy) / d NAME, and "spread.NAME", how far PyTorch's own float32 result lies from it (max|a-b|). All but the spreads in float64.
+d sum(y * dy) / d NAME; both in float64. "spread" and "spread.NAME" say how far float32 may take them (max|a-b|): the most of PyTorch's own
+float32 and of float64 with every number of the file and of the inputs moved by about its rounding.
 Needs PyTorch and NumPy only. As in torch_trace.py the operators are written from ONNX's specification.
 """
 import json
@@ -18,11 +19,15 @@ import torch.nn.functional as F
 from torch_trace import Network, auto_pads, pad, slice_
 
 
+ROUNDING = 2. ** -24
+
+
 class Graph(Network):
-    def __init__(self, path, dtype):
+    def __init__(self, path, dtype, noise=None):
         with np.load(path) as arrays:
             self.graph = json.loads(arrays["graph"].tobytes())
             self.arrays = {key: arrays[key] for key in arrays.files if key != "graph"}
+        self.noise = noise  # a generator: numbers that are read are moved a little
         self.dtype, self.opset = dtype, self.graph["opset"]
         self.bn_samples, self.margin, self.leaves = {}, None, {}
         self.tensors = {name: self.leaf(name, self.arrays[ref["tensor"]]) for name, ref in self.graph["initializers"].items()}
@@ -31,11 +36,15 @@ class Graph(Network):
         array = np.array(array)
         if array.dtype.kind != "f":
             return torch.from_numpy(array)
-        self.leaves[name] = torch.from_numpy(array).to(self.dtype).requires_grad_()
+        self.leaves[name] = self.number(array).requires_grad_()
         return self.leaves[name]
 
+    def number(self, array):
+        noise = 1 if self.noise is None else 1 + ROUNDING * self.noise.standard_normal(np.shape(array))
+        return torch.from_numpy(np.asarray(array * noise)).to(self.dtype)
+
     def gradients(self, feed):
-        values = {**self.tensors, "": None, **{name: torch.from_numpy(feed[name]).to(self.dtype) for name in self.graph["inputs"]}}
+        values = {**self.tensors, "": None, **{name: self.number(feed[name]) for name in self.graph["inputs"]}}
         for node in self.graph["nodes"]:
             results = self.apply(node, [values[name] for name in node["inputs"]])
             values.update(zip(node["outputs"], results if isinstance(results, (list, tuple)) else [results]))
@@ -156,14 +165,22 @@ class Graph(Network):
     op_dropout = staticmethod(lambda a, x, _: x[0])
 
 
+def distance(a, b):
+    return (a - b).abs().max().item() if a.numel() else 0.
+
+
 def main():
     torch.set_num_threads(1)
     for line in sys.stdin:
         folder = pathlib.Path(line.strip())
         with np.load(folder / "feed.npz") as arrays:
             feed = dict(arrays)
-        (y, exact), (_, rounded) = (Graph(folder / "graph.npz", dtype).gradients(feed) for dtype in (torch.float64, torch.float32))
-        spreads = {f"spread.{name}": (exact[name] - g).abs().max().numpy() if g.numel() else np.zeros(()) for name, g in rounded.items()}
+        def run(*how):
+            return Graph(folder / "graph.npz", *how).gradients(feed)
+        y, exact = run(torch.float64)
+        others = [run(torch.float32)] + [run(torch.float64, np.random.default_rng(seed)) for seed in range(2)]
+        spreads = {"spread": max(distance(y, z) for z, _ in others)}
+        spreads |= {f"spread.{name}": max(distance(g, other[name]) for _, other in others) for name, g in exact.items()}
         np.savez(folder / "torch.npz", y=y.detach().numpy(), **{f"grad.{name}": g.numpy() for name, g in exact.items()}, **spreads)
 
 
