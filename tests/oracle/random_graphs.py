@@ -53,7 +53,7 @@ class Network:
             self.initializers.append(numpy_helper.from_array(array, name))
         elif self.opset >= 12 and array.dtype == np.float32 and array.ndim == 0:
             self.nodes.append(helper.make_node("Constant", [], [name], value_float=float(array)))
-        elif self.opset >= 12 and array.dtype == np.int64 and array.ndim == 1:
+        elif self.opset >= 12 and array.dtype == np.int64 and array.ndim == 1 and array.size:
             self.nodes.append(helper.make_node("Constant", [], [name], value_ints=array.tolist()))
         else:
             self.nodes.append(helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array)))
@@ -276,6 +276,14 @@ class Network:
         a, b = (self.put("Tanh", x) if op == "Mul" else x), (self.bounded(other) if op == "Div" else other)
         return self.binary(op, *((b, a) if op != "Div" and self.chance(.4) else (a, b)))
 
+    def beside(self, x):
+        """x and a sequence made of its mean image: channels-last in its own right, and of one rank less."""
+        h, w = x.shape[2:]
+        image = Value(self.axes_node("ReduceMean", x.name, [0, 1], keepdims=0), (h, w), x.raw)
+        image = Value(self.axes_node("Unsqueeze", image.name, [0]), (1, h, w), x.raw)
+        y = self.put("Conv", image, extra=[self.weight("conv", (h, h, 1), h)], raw=False)
+        return self.binary(self.pick(["Add", "Sub", "Sum"]), *((x, y) if self.chance(.7) else (y, x)))
+
     # ------------------------------------------------------------ moving, cutting, reducing
 
     def mean(self, x):
@@ -402,7 +410,7 @@ class Network:
 
     ANY = ["activation"] * 3 + ["with_tensor"] * 3 + ["with_value"] * 2 + ["concat", "split", "slice", "pad", "transpose", "mean", "softmax", "gather",
                                                                             "expand", "reshape", "passing", "residual"]
-    IMAGE = ["conv"] * 7 + ["norm"] * 3 + ["residual"] * 4 + ["pool"] * 3
+    IMAGE = ["conv"] * 7 + ["norm"] * 3 + ["residual"] * 4 + ["pool"] * 3 + ["beside"]
     SEQUENCE = ["linear"] * 3 + ["attention", "conv", "norm", "pool"]
     MATRIX = ["linear"] * 5 + ["norm"]
 
