@@ -178,8 +178,9 @@ class Network:
         kernel, strides = [self.pick([2, 3, 1]) for _ in spatial], [self.pick([1, 2, 2]) for _ in spatial]
         attributes = dict(kernel_shape=kernel, strides=strides)
         if self.chance(.2):
-            attributes["auto_pad"] = self.pick(["SAME_UPPER", "SAME_LOWER"])
-            out = [-(-n // s) for n, s in zip(spatial, strides)]
+            attributes["auto_pad"] = mode = self.pick(["SAME_UPPER", "SAME_LOWER", "VALID"])
+            strides[:] = map(min, zip(strides, kernel))  # else ONNX Runtime finds its own padding negative
+            out = [(n - k) // s + 1 if mode == "VALID" else -(-n // s) for n, k, s in zip(spatial, kernel, strides)]
         else:
             attributes["pads"] = pads = [int(self.rng.integers(0, k)) for k in kernel * 2]
             out = [(n + pads[i] + pads[i + len(spatial)] - kernel[i]) // strides[i] + 1 for i, n in enumerate(spatial)]
