@@ -46,12 +46,12 @@ class Network:
 
     # ------------------------------------------------------------ tensors
 
-    def constant(self, array, stem="c"):
-        """A tensor of the file, as initialiser or as a Constant node."""
+    def constant(self, array, stem="c", as_tensor=False):
+        """Numbers of the file: an initialiser or a Constant node. as_tensor: not as an attribute that is no tensor, which can't be trained."""
         array, name = np.asarray(array), self.name(stem)
         if self.chance(.7):
             self.initializers.append(numpy_helper.from_array(array, name))
-        elif self.opset >= 12 and array.dtype == np.float32 and array.ndim == 0:
+        elif self.opset >= 12 and array.dtype == np.float32 and array.ndim == 0 and not as_tensor:
             self.nodes.append(helper.make_node("Constant", [], [name], value_float=float(array)))
         elif self.opset >= 12 and array.dtype == np.int64 and array.ndim == 1 and array.size:
             self.nodes.append(helper.make_node("Constant", [], [name], value_ints=array.tolist()))
@@ -68,22 +68,22 @@ class Network:
         form = self.pick(["plain"] * 8 + ["identity", "transpose", "reshape", "half", "double", "unsqueeze"])
         if form == "transpose" and array.ndim >= 2:
             perm = self.rng.permutation(array.ndim).tolist()
-            stored = self.constant(np.ascontiguousarray(array.transpose(np.argsort(perm))), stem)
+            stored = self.constant(np.ascontiguousarray(array.transpose(np.argsort(perm))), stem, True)
             name = self.node("Transpose", [stored], perm=perm)
         elif form == "reshape":
-            stored = self.constant(array.reshape(-1), stem)
+            stored = self.constant(array.reshape(-1), stem, True)
             name = self.node("Reshape", [stored, self.ints(*array.shape)])
         elif form in ("half", "double"):
-            stored = self.constant(array.astype(np.float16 if form == "half" else np.float64), stem)
+            stored = self.constant(array.astype(np.float16 if form == "half" else np.float64), stem, True)
             name = self.node("Cast", [stored], to=TensorProto.FLOAT)
         elif form == "identity":
-            stored = self.constant(array, stem)
+            stored = self.constant(array, stem, True)
             name = self.node("Identity", [stored])
         elif form == "unsqueeze" and array.ndim and array.shape[0] == 1:
-            stored = self.constant(array[0], stem)
+            stored = self.constant(array[0], stem, True)
             name = self.axes_node("Unsqueeze", stored, [0])
         else:
-            name = stored = self.constant(array, stem)
+            name = stored = self.constant(array, stem, True)
         if trained:
             self.trained.add(stored)
         return name
@@ -222,7 +222,7 @@ class Network:
             k = self.put("Sigmoid", q)
         scores = Value(self.node("MatMul", [q.name, self.put("Transpose", k, perm=perm).name]), (*x.shape[:-1], x.shape[-2]))
         scores = self.put("Mul", scores, extra=[self.constant(np.float32(.3))])
-        return Value(self.node("MatMul", [self.put("Softmax", scores, axis=len(x.shape) - 1).name, x.name]), x.shape)
+        return Value(self.node("MatMul", [self.put("Softmax", scores, axis=len(x.shape) - 1).name, x.name]), x.shape, x.raw)
 
     # ------------------------------------------------------------ sums and broadcasting
 

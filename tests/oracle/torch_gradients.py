@@ -67,7 +67,11 @@ class Graph(Network):
         return (F.conv1d if n == 1 else F.conv2d)(padded, x[1], x[2] if len(x) > 2 else None, strides, 0, dilations, a.get("group", 1))
 
     def op_batchnormalization(self, a, x, _):
-        return F.batch_norm(x[0], None, None, x[1], x[2], True, 0., a.get("epsilon", 1e-5))
+        """From elementary operations: F.batch_norm of PyTorch 1.13 gets the gradient wrong where it arrives permuted."""
+        axes, channels = [i for i in range(x[0].dim()) if i != 1], [-1] + [1] * (x[0].dim() - 2)
+        d = x[0] - x[0].mean(axes, keepdim=True)
+        rstd = ((d * d).mean(axes, keepdim=True) + a.get("epsilon", 1e-5)).rsqrt()
+        return d * rstd * x[1].reshape(channels) + x[2].reshape(channels)
 
     def window(self, a, x, fill):
         """The windows' elements on one axis behind the output's, in row-major order."""
