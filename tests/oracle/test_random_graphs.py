@@ -3,7 +3,7 @@
 1. Inference agrees with ONNX Runtime in every output, within 1e-4 (max|a-b| / max|b|).
 2. The tensors that are trained are those that the generator means to be.
 3. The training pass, with batch statistics, agrees with PyTorch in float64: the first output and each trained tensor's gradient within 1e-4
-   (max|a-b| / max|b|). Where float32 can't do that it is allowed a few times the spread that torch_gradients.py found, and 1e-6 of the
+   (max|a-b| / max|b|). Where float32 can't do that it is allowed a few times the spread that torch_gradients.py found, and 1e-5 of the
    network's largest gradient: a bias in front of a normalisation has the gradient 0, a sum of numbers that cancel.
 4. Its results do not depend, in any bit, on which values share memory (run_grad.c).
 """
@@ -22,7 +22,7 @@ from random_graphs import Network
 from torch_graph import dump_graph
 
 PER_OPSET = 50
-TOLERANCE, SPREADS, CANCELLED = 1e-4, 8, 1e-6
+TOLERANCE, SPREADS, CANCELLED = 1e-4, 8, 1e-5
 HERE = pathlib.Path(__file__).parent
 
 

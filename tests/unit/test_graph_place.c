@@ -1,7 +1,10 @@
 /* Addresses for blocks with lifetimes: whatever is alive together lies apart, and no more memory is taken than can be argued for. */
 #include "base/rng.h"
 #include "check.h"
+#include "model/net.h"
 #include "model/place.h"
+#include "onnxbuild.h"
+#include "scratch.h"
 
 #include <stdlib.h>
 
@@ -81,11 +84,41 @@ static void check_apart(void)
     CHECK(blocks[0].offset == 0 && blocks[1].offset == 64 + 256, "%lld", (long long)blocks[1].offset);
 }
 
+/* A network without weights: two values of 2 x 16 numbers at a time, three where a sum comes back to the first one. */
+static void check_net(void)
+{
+    for (int skip = 0; skip < 2; skip++) {
+        Build b = build_begin();
+        build_input(&b, "x", 2, (int64_t[]){-1, 16});
+        build_node(&b, "Tanh", "x", "p");
+        build_node(&b, "Sigmoid", "p", "q");
+        build_node(&b, "Tanh", "q", "r");
+        build_node(&b, "Add", skip ? "r p" : "r r", "y");
+        build_output(&b, "y", 2);
+        const char *path = scratch("chain.onnx");
+        build_write(&b, path);
+
+        PapaModel *model;
+        PapaDevice *dev;
+        PapaNet *net;
+        PapaShape shape = {2, {2, 16}};
+        CHECK_OK(papa_model_open(&model, path));
+        CHECK_OK(papa_device_open_cpu(&dev, 1));
+        CHECK_OK(papa_net_compile(&net, model,
+            &(PapaNetOptions){.mode = PAPA_MODE_INFER, .input_shapes = &shape, .outputs = (const char *const[]){"y"}, .n_outputs = 1}, dev));
+        CHECK(papa_net_arena_bytes(net) == (skip ? 3u : 2u) * 128, "%zu", papa_net_arena_bytes(net));
+        papa_net_free(net, dev);
+        papa_device_close(dev);
+        papa_model_close(model);
+    }
+}
+
 int main(void)
 {
     for (uint32_t trial = 0; trial < 400; trial++)
         check_random(trial);
     check_chain();
     check_apart();
+    check_net();
     return check_result();
 }
