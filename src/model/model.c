@@ -299,6 +299,7 @@ PapaStatus papa_model_find_params(PapaModel *model, const char *const *outputs, 
     PapaStatus status = PAPA_OK;
     model->n_params = 0;
     model->has_statistics = false;
+    model->frozen_statistics = selection->freeze_bn;
     model->params = PAPA_NEW_ARRAY(&model->arena, PapaParam, graph->n_values + graph->n_nodes);
     if (!model->params)
         PAPA_GOTO(PAPA_ERR_MEMORY);
