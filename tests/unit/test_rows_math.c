@@ -669,6 +669,19 @@ static void check_folded(const char *type, int64_t want0, int64_t want1)
     node_end(&t);
 }
 
+/* Of ones, a mean is 1 and a sum over two axes of 2 and 3 is 6. */
+static void check_reduced_ones(int variant, float want)
+{
+    NodeTest t = make_reduce(variant);
+    for (int i = 0; i < 36; i++)
+        t.data[0][i] = 1;
+    CHECK_OK(node_infer(&t));
+    CHECK_OK(node_prepare(&t, one_thread));
+    CHECK_OK(node_execute(&t, one_thread, false, 0));
+    CHECK_NEAR((double)t.data[t.node->out[0]->index][0], (double)want, 1e-6);
+    node_end(&t);
+}
+
 static NodeTest make_reduce_of(const char *type, int64_t axis)
 {
     NodeTest t = node_begin(type, 17);
@@ -689,6 +702,8 @@ static void test_reduce(void)
         else
             check_logical(make_reduce, variant, "reduction");
     }
+    check_reduced_ones(0, 6);
+    check_reduced_ones(1, 1);
     check_no_axes("ReduceMean", 17, false, 0);
     check_no_axes("ReduceMean", 18, false, 0);
     check_no_axes("ReduceMean", 18, true, 2);
