@@ -169,7 +169,8 @@ static inline PapaStatus node_execute(NodeTest *t, PapaDevice *dev, bool backwar
         if (t->node->in[i] && t->grad[t->node->in[i]->index])
             placement.din_wanted |= 1u << i;
     placement.din_accumulate = placement.din_wanted & accumulate;
-    PapaRun run = {.dev = dev, .graph = t->graph, .values = values, .grads = grads, .nodes = &placement, .arena = t->workspace, .step = &step};
+    PapaRun run = {.dev = dev, .graph = t->graph, .values = values, .grads = grads, .nodes = &placement, .arena = t->workspace,
+        .step = &step};
     return backward ? t->node->op->backward(t->node, &run) : t->node->op->forward(t->node, &run);
 }
 
@@ -182,7 +183,7 @@ static inline PapaStatus node_prepare(NodeTest *t, PapaDevice *dev)
             t->data[node->out[i]->index] = poisoned(node_count(node->out[i]), false);
     if (node->op->prepare)
         PAPA_TRY(node->op->prepare(node, t->graph, dev));
-    size_t bytes = node->forward_workspace_bytes > node->backward_workspace_bytes ? node->forward_workspace_bytes : node->backward_workspace_bytes;
+    size_t forward = node->forward_workspace_bytes, backward = node->backward_workspace_bytes, bytes = forward > backward ? forward : backward;
     t->workspace = node_need(aligned_alloc(64, (bytes + 127) & ~(size_t)63));
     return PAPA_OK;
 }

@@ -33,8 +33,10 @@ static void check_same_outputs(NodeTest *old, NodeTest *new, int n_out)
     }
     for (int i = 0; i < n_out; i++) {
         const PapaValue *a = old->node->out[i], *b = new->node->out[i];
-        CHECK(papa_shape_equal(&a->shape, &b->shape) && node_count(a) > 0, "%s and %s", papa_shape_text(&a->shape), papa_shape_text(&b->shape));
-        CHECK(!memcmp(old->data[a->index], new->data[b->index], (size_t)node_count(a) * sizeof(float)), "%s, output %d", old->node->op->type, i);
+        CHECK(papa_shape_equal(&a->shape, &b->shape) && node_count(a) > 0, "%s and %s", papa_shape_text(&a->shape),
+            papa_shape_text(&b->shape));
+        CHECK(!memcmp(old->data[a->index], new->data[b->index], (size_t)node_count(a) * sizeof(float)), "%s, output %d",
+            old->node->op->type, i);
     }
     node_end(old), node_end(new);
 }
@@ -191,7 +193,8 @@ static void ranges(void)
 {
     static const struct {
         int64_t start, limit, delta, n;
-    } cases[] = {{0, 5, 2, 3}, {5, 0, -2, 3}, {0, -3, 2, 0}, {3, 3, 1, 0}, {INT64_MIN, INT64_MIN + 3, 2, 2}, {INT64_MAX - 4, INT64_MAX, 3, 2}};
+    } cases[] = {{0, 5, 2, 3}, {5, 0, -2, 3}, {0, -3, 2, 0}, {3, 3, 1, 0}, {INT64_MIN, INT64_MIN + 3, 2, 2},
+        {INT64_MAX - 4, INT64_MAX, 3, 2}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         NodeTest t = node_begin("Range", 11);
         node_known(&t, INT64, 1, &cases[i].start);
