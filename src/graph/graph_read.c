@@ -366,6 +366,8 @@ static PapaStatus find_roles(PapaGraph *graph)
                 take_role(node->in[0], node->out[0]->role, node->out[0]->fan_in);
         }
     }
+    for (int i = 0; i < graph->n_outputs; i++)
+        read[graph->outputs[i]->index] = true;
     for (int i = 0; i < graph->n_values; i++) {
         PapaValue *value = graph->values[i];
         if (value->kind == PAPA_VALUE_TENSOR && value->role == PAPA_ROLE_NONE && read[i])
