@@ -21,6 +21,7 @@ typedef struct NodeTest {
     Onnx__NodeProto *proto;
     float *data[2 * NODE_MOST], *grad[2 * NODE_MOST]; /* by value index; activations and tensors only */
     void *workspace;
+    int64_t kept; /* where the node's kept memory starts, behind the workspace */
 } NodeTest;
 
 static inline void *node_need(void *memory)
@@ -96,8 +97,7 @@ static inline void node_ints(NodeTest *t, const char *name, int n, const int64_t
 static inline PapaValue *node_input(NodeTest *t, PapaValueKind kind, int type, int rank, const int64_t *dims)
 {
     PapaShape shape = {.rank = rank};
-    for (int k = 0; k < rank; k++)
-        shape.dim[k] = dims[k];
+    memcpy(shape.dim, dims, (size_t)rank * sizeof *dims);
     PapaValue *value = node_need(papa_graph_new_value(t->graph, "input", kind, type, &shape));
     int64_t n = papa_shape_count(&shape);
     if (papa_type_is_float(type))
@@ -159,7 +159,7 @@ static inline PapaPlacement node_place(const NodeTest *t, const void *memory)
 static inline PapaStatus node_execute(NodeTest *t, PapaDevice *dev, bool backward, unsigned accumulate)
 {
     PapaPlacement values[2 * NODE_MOST], grads[2 * NODE_MOST];
-    PapaNodePlacement placement = {0};
+    PapaNodePlacement placement = {.kept = t->kept};
     PapaStepNumbers step = {.dropout_key = {1, 2}, .dropout_name = {3, 4}};
     for (int i = 0; i < t->graph->n_values; i++) {
         values[i] = node_place(t, t->data[i]);
@@ -169,8 +169,7 @@ static inline PapaStatus node_execute(NodeTest *t, PapaDevice *dev, bool backwar
         if (t->node->in[i] && t->grad[t->node->in[i]->index])
             placement.din_wanted |= 1u << i;
     placement.din_accumulate = placement.din_wanted & accumulate;
-    PapaRun run = {.dev = dev, .graph = t->graph, .values = values, .grads = grads, .nodes = &placement, .arena = t->workspace,
-        .step = &step};
+    PapaRun run = {.dev = dev, .graph = t->graph, .values = values, .grads = grads, .nodes = &placement, .arena = t->workspace, .step = &step};
     return backward ? t->node->op->backward(t->node, &run) : t->node->op->forward(t->node, &run);
 }
 
@@ -183,8 +182,10 @@ static inline PapaStatus node_prepare(NodeTest *t, PapaDevice *dev)
             t->data[node->out[i]->index] = poisoned(node_count(node->out[i]), false);
     if (node->op->prepare)
         PAPA_TRY(node->op->prepare(node, t->graph, dev));
-    size_t forward = node->forward_workspace_bytes, backward = node->backward_workspace_bytes, bytes = forward > backward ? forward : backward;
-    t->workspace = node_need(aligned_alloc(64, (bytes + 127) & ~(size_t)63));
+    size_t bytes = node->forward_workspace_bytes > node->backward_workspace_bytes ? node->forward_workspace_bytes : node->backward_workspace_bytes;
+    bytes = (bytes + 127) & ~(size_t)63;
+    t->kept = (int64_t)bytes;
+    t->workspace = node_need(aligned_alloc(64, bytes + ((node->kept_bytes + 63) & ~(size_t)63)));
     return PAPA_OK;
 }
 
