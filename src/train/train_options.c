@@ -10,6 +10,7 @@
 void papa_train_defaults(PapaTrainOptions *out)
 {
     *out = (PapaTrainOptions){
+        .test_split = PAPA_SPLIT_TEST,
         .val_fraction = .02f,
         .population = 3,
         .method = PAPA_METHOD_PAPA,
