@@ -4,6 +4,7 @@
 #include "base/rng.h"
 
 #include <assert.h>
+#include <math.h>
 
 #define CHUNK 64 /* blocks of four words */
 #define GRAIN ((int64_t)1 << 10)
@@ -72,7 +73,7 @@ PapaStatus papa_dropout_cpu(PapaDevice *dev, float *y, const float *x, int64_t n
     assert(ratio >= 0 && ratio < 1 && n < (int64_t)1 << 34);
     Dropout context = {
         .y = y, .x = x, .n = n, .key = {key[0], key[1]}, .name = {name[0], name[1]}, .node = node,
-        .threshold = (uint32_t)(ratio * 0x1p32f), .scale = 1 / (1 - ratio), .accumulate = accumulate,
+        .threshold = (uint32_t)ceilf(ratio * 0x1p32f), .scale = 1 / (1 - ratio), .accumulate = accumulate,
     };
     papa_ranges(dev, (n + 3) / 4, GRAIN, dropout_range, &context);
     return PAPA_OK;

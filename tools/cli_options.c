@@ -70,8 +70,8 @@ static const char *parse_double(const char *text, const char **end, const CliRan
 
 const char *cli_parse_float(const char *text, const CliRange *range, float *out)
 {
-    const char *end;
-    float x;
+    const char *end = text;
+    float x = 0;
     const char *fault = parse_double(text, &end, range, &x);
     if (!fault && *end)
         fault = describe(range, "a number");

@@ -736,7 +736,8 @@ static PapaStatus build(Ensemble *e)
     PAPA_TRY(take_output(e, &type));
     for (int k = 0; k < e->n_members; k++) {
         PAPA_TRY(take_member(e, k));
-        PAPA_TRY(take_functions(e, k));
+        if (k)
+            PAPA_TRY(take_functions(e, k));
         if (e->model->ir_version < e->members[k].model->ir_version) /* a newer IR reads all that an older one has */
             e->model->ir_version = e->members[k].model->ir_version;
     }

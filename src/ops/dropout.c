@@ -64,12 +64,21 @@ static PapaStatus dropout_backward(const PapaNode *node, const PapaRun *run)
     return dx ? drop(node, run, dx, papa_dout(run, node, 0), papa_din_accumulate(run, node, 0)) : PAPA_OK;
 }
 
+/* Without its training_mode input it passes through. The mask, which nobody reads, goes too. */
+static bool dropout_to_inference(Onnx__NodeProto *node)
+{
+    bool changed = node->n_input > 2 || node->n_output > 1;
+    node->n_input = node->n_input > 2 ? 2 : node->n_input;
+    node->n_output = 1;
+    return changed;
+}
+
 const PapaOp papa_ops_dropout[] = {
     {.type = "Dropout", .since = 7, .until = 11, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 2, .attrs_bytes = sizeof(DropoutAttrs),
         .init = dropout_init, .shape = dropout_shape, .fold = dropout_fold, .is_view = dropout_is_view, .layout = papa_layout_follow,
-        .forward = dropout_forward, .backward = dropout_backward},
+        .to_inference = dropout_to_inference, .forward = dropout_forward, .backward = dropout_backward},
     {.type = "Dropout", .since = 12, .min_in = 1, .max_in = 3, .min_out = 1, .max_out = 2, .attrs_bytes = sizeof(DropoutAttrs),
         .init = dropout_init, .shape = dropout_shape, .fold = dropout_fold, .is_view = dropout_is_view, .layout = papa_layout_follow,
-        .forward = dropout_forward, .backward = dropout_backward},
+        .to_inference = dropout_to_inference, .forward = dropout_forward, .backward = dropout_backward},
     {0},
 };

@@ -4,6 +4,8 @@
 #include "graph/op.h"
 #include "kernels/batchnorm.h"
 
+#include <string.h>
+
 enum { X, SCALE, SHIFT, MEAN, VARIANCE, RESIDUAL };
 
 typedef struct Norm {
@@ -144,10 +146,27 @@ static PapaStatus norm_backward(const PapaNode *node, const PapaRun *run)
         bn.relu ? papa_out(run, node, 0) : NULL, papa_in(run, node, SCALE), mean, rstd, papa_backward_workspace(run, node));
 }
 
+/* One output, and no training_mode: what is left out is 0. */
+static bool norm_to_inference(Onnx__NodeProto *node)
+{
+    size_t n = 0;
+    bool changed = node->n_output > 1;
+    for (size_t i = 0; i < node->n_attribute; i++) {
+        bool training = strcmp(node->attribute[i]->name, "training_mode") == 0 && node->attribute[i]->i != 0;
+        changed |= training;
+        if (!training)
+            node->attribute[n++] = node->attribute[i];
+    }
+    node->n_attribute = n;
+    node->n_output = 1;
+    return changed;
+}
+
 #define BATCHNORM                                                                                                               \
     .type = "BatchNormalization", .min_in = 5, .max_in = 5, .min_out = 1, .attrs_bytes = sizeof(Norm), .init = norm_init,       \
     .role = norm_role, .shape = norm_shape, .layout = papa_layout_channels_last, .fuses = PAPA_FUSE_RELU | PAPA_FUSE_ADD,       \
-    .residual_input = RESIDUAL, .keeps = norm_keeps, .prepare = norm_prepare, .forward = norm_forward, .backward = norm_backward
+    .residual_input = RESIDUAL, .keeps = norm_keeps, .to_inference = norm_to_inference,                                          \
+    .prepare = norm_prepare, .forward = norm_forward, .backward = norm_backward
 
 extern const PapaOp papa_ops_norm[];
 const PapaOp papa_ops_norm[] = {

@@ -44,7 +44,10 @@ static PapaStatus count(PapaScoreSums *sums, const PapaScorer *s, PapaSeat *seat
     PAPA_TRY(papa_device_upload(dev, seat->numbers, &numbers, sizeof numbers));
     PAPA_TRY(papa_device_upload(dev, seat->labels, seat->host_labels, (size_t)s->batch * sizeof *seat->labels));
     PAPA_TRY(PAPA_KERNEL(dev, papa_loss_score)(dev, seat->sums, logits, seat->labels, &seat->numbers->n_valid, seat->rows, s->batch, seat->n_classes));
-    return papa_device_download(dev, sums, seat->sums, sizeof *sums);
+    PAPA_TRY(papa_device_download(dev, sums, seat->sums, sizeof *sums));
+    if (s->n_done)
+        atomic_fetch_add(s->n_done, 1);
+    return PAPA_OK;
 }
 
 static PapaStatus score_batch(void *context, int worker, int task)

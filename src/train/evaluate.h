@@ -13,6 +13,7 @@ typedef struct PapaScorer {
     PapaFeed feed;
     const uint32_t *indices; /* (n) image numbers; NULL: 0 .. n-1 */
     int64_t n, batch;        /* batch: the net's */
+    atomic_llong *n_done;    /* batches of stores, counted up as they are done; NULL: nobody wants to know */
 } PapaScorer;
 
 /* scores[i] of stores[i]. top5 is NaN with fewer than 10 classes, all is NaN with n = 0. */

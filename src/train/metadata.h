@@ -4,7 +4,7 @@
  *   papa.kind                 member, soup, greedy, ensemble
  *   papa.method               papa, papa-all, papa-2, none
  *   papa.population           members trained together
- *   papa.members              the members that the file is made of, from 1
+ *   papa.members              the members that the file is made of, from 0
  *   papa.weights              their weights, in the same order; sum 1
  *   papa.repaired             true, false: channel statistics corrected or re-estimated on training images
  *   papa.ensemble             logits, probabilities: what is averaged (ensembles only)

@@ -79,12 +79,12 @@ void papa_seat_close(PapaSeat *seat)
 
 /* ---------------------------------------------------------------- batches */
 
-void papa_feed_init(PapaFeed *out, const PapaData *data, const PapaNet *net, const double *mean, const double *std)
+void papa_feed_init(PapaFeed *out, const PapaData *data, bool channels_last, const double *mean, const double *std)
 {
     PapaDataInfo info = papa_data_info(data);
     PapaImageSize size = {info.channels, info.height, info.width};
     *out = (PapaFeed){.data = data};
-    papa_image_format(&out->format, size, papa_net_input_channels_last(net), mean, std);
+    papa_image_format(&out->format, size, channels_last, mean, std);
 }
 
 int64_t papa_feed_fetch_bytes(const PapaData *data)

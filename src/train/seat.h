@@ -61,7 +61,7 @@ typedef struct PapaFeed {
 } PapaFeed;
 
 /* mean, std: per channel on a 0 to 1 scale. */
-void papa_feed_init(PapaFeed *out, const PapaData *data, const PapaNet *net, const double *mean, const double *std);
+void papa_feed_init(PapaFeed *out, const PapaData *data, bool channels_last, const double *mean, const double *std);
 
 /* Bytes of one image if the seat must fetch them; 0 if they are resident. */
 int64_t papa_feed_fetch_bytes(const PapaData *data);

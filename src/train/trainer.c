@@ -35,11 +35,7 @@ static PapaStatus compile(PapaTrainer *t, PapaNet **out, PapaMode mode, int64_t 
     const PapaTrainOptions *o = t->options;
     PapaDataInfo info = papa_data_info(t->data);
     PapaNetOptions options = {.mode = mode, .batch = batch, .size = {info.channels, info.height, info.width}, .frozen_stats = o->freeze_bn, .no_dropout = !o->dropout};
-    PapaDevice *dev = t->crew->devs[0]; /* plans are for as many threads as its, on whatever thread they are made */
-    papa_device_enter(dev);
-    PapaStatus status = papa_net_compile(out, t->model, &options, dev);
-    papa_device_enter(t->crew->main);
-    return status;
+    return papa_net_compile(out, t->model, &options, t->crew->devs[0]);
 }
 
 /* Logits must be (N, classes) and have room for every label. */
@@ -112,7 +108,7 @@ static PapaStatus open_all(PapaTrainer *t, const PapaTrainerPlan *plan)
     PAPA_TRY(compile(t, &t->infer_net, PAPA_MODE_INFER, t->batch));
     if (t->last_batch)
         PAPA_TRY(compile(t, &t->last_net, PAPA_MODE_TRAIN, t->last_batch));
-    papa_feed_init(&t->feed, t->data, t->net, plan->mean, plan->std);
+    papa_feed_init(&t->feed, t->data, papa_net_input_channels_last(t->net), plan->mean, plan->std);
     t->seats = calloc((size_t)t->crew->n_workers, sizeof *t->seats);
     if (!t->seats)
         return papa_fail_memory((size_t)t->crew->n_workers * sizeof *t->seats, "the workers");

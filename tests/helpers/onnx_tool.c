@@ -308,7 +308,7 @@ int main(void)
     size_t capacity = 0;
     ssize_t length;
     while ((length = getline(&line, &capacity, stdin)) > 0) {
-        char *words[MAX_WORDS], *rest = line;
+        char *words[MAX_WORDS] = {0}, *rest = line;
         int n = 0;
         line[strcspn(line, "\n")] = 0;
         while (n < MAX_WORDS && rest)

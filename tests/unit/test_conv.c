@@ -283,6 +283,7 @@ static void test_shapes(PapaDevice *devices[2])
         {.N = 7, .H = 10, .W = 6, .C = 256, .K = 272, .R = 3, .S = 3, .pad = {1, 1, 0, 0}},
         {.N = 5, .H = 9, .W = 9, .C = 512, .K = 16, .R = 3, .S = 3, .pad = PAD(1)},
         {.N = 33, .H = 8, .W = 8, .C = 48, .K = 48, .R = 3, .S = 3, .pad = PAD(1)}, /* weights: chunks, the last one short */
+        {.N = 12, .H = 28, .W = 28, .C = 16, .K = 32, .R = 3, .S = 3, .pad = PAD(1)}, /* weights: shards of more than one block */
         /* dilation, groups, depth-wise, asymmetry */
         {.N = 2, .H = 12, .W = 11, .C = 16, .K = 32, .R = 3, .S = 3, .dilation = {2, 3}, .pad = {2, 3, 2, 3}},
         {.N = 2, .H = 9, .W = 10, .C = 32, .K = 48, .R = 3, .S = 3, .pad = PAD(1), .groups = 2, .bias = true, .relu = true},
