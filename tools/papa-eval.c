@@ -157,7 +157,8 @@ int main(int argc, char **argv)
     CliProgram program = {
         .name = "papa-eval",
         .usage = "MODEL.onnx... --data DATA [options]",
-        .summary = "Scores ONNX classifiers on a data set: accuracy, mean cross-entropy, top-5 accuracy from 10 classes on, speed.",
+        .summary = "Scores ONNX classifiers on a data set: accuracy, mean cross-entropy, top-5 accuracy from 10 classes\n"
+                   "on, speed.",
         .options = option_table(&s),
         .min_args = 1,
         .max_args = -1,
