@@ -51,6 +51,7 @@ static void test_odd_numbers(void)
     for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
         cli_progress_line(line, sizeof line, &odd[i], 80, true);
         CHECK(strlen(line) < 80, "%s", line);
+        CHECK(strstr(line, i == 1 ? "100 %" : "  0 %"), "%s", line);
     }
 }
 
