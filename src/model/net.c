@@ -150,6 +150,18 @@ static PapaStatus upload_constants(PapaNet *net, PapaDevice *dev)
     return PAPA_OK;
 }
 
+/* Outputs are read from the arena or from the constants, and they are numbers of the graph's own making. */
+static PapaStatus check_outputs(const PapaNet *net)
+{
+    for (int i = 0; i < net->graph->n_outputs; i++) {
+        PapaValue *root = papa_value_root(net->graph->outputs[i]);
+        if (root->kind == PAPA_VALUE_TENSOR || !papa_type_is_float(root->type))
+            return papa_fail(PAPA_ERR_UNSUPPORTED, "%s: output '%s' is %s", papa_onnx_path(net->model->onnx), net->graph->outputs[i]->name,
+                root->kind == PAPA_VALUE_TENSOR ? "a tensor of the file" : "not of a float type");
+    }
+    return PAPA_OK;
+}
+
 static PapaStatus compile(PapaNet *net, const PapaNetOptions *options, const PapaTap *taps, int n_taps, PapaDevice *dev)
 {
     PapaGraphOptions how = {
@@ -171,6 +183,7 @@ static PapaStatus compile(PapaNet *net, const PapaNetOptions *options, const Pap
     PAPA_TRY(papa_graph_layout(net->graph));
     PAPA_TRY(papa_graph_fuse(net->graph));
     mark_views(net->graph);
+    PAPA_TRY(check_outputs(net));
     PAPA_TRY(prepare_nodes(net, dev));
     PAPA_TRY(papa_plan_make(&net->plan, net->graph, net->model, options->separate_blocks));
     PAPA_TRY(index_taps(net, taps, n_taps));
@@ -288,7 +301,9 @@ float *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *ch
 
 float *papa_net_output(const PapaNet *net, PapaWorker *worker, int i)
 {
-    return arena_value(net->plan.values, net->graph->outputs[i], worker);
+    const PapaValue *output = net->graph->outputs[i];
+    PapaPlacement at = net->plan.values[output->index];
+    return at.where == PAPA_IN_CONSTANTS ? (float *)((char *)net->constants + at.offset) : arena_value(net->plan.values, output, worker);
 }
 
 float *papa_net_output_grad(const PapaNet *net, PapaWorker *worker)
