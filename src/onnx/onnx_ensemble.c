@@ -556,6 +556,33 @@ static const char *add_scalar(Ensemble *e, int type, double value, const char *s
     return name;
 }
 
+static PapaStatus add_softmax(Ensemble *e, const char *type, const char *input, const char *output)
+{
+    Onnx__NodeProto *node = add_node(e, type, &input, 1, output);
+    Onnx__AttributeProto *axis = PAPA_NEW(&e->arena, Onnx__AttributeProto), **list = PAPA_NEW_ARRAY(&e->arena, Onnx__AttributeProto *, 1);
+    if (!node || !axis || !list)
+        return PAPA_ERR_MEMORY;
+    onnx__attribute_proto__init(axis);
+    axis->name = (char *)"axis";
+    axis->has_type = axis->has_i = 1;
+    axis->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT;
+    axis->i = e->options->softmax_axis;
+    list[0] = axis;
+    node->n_attribute = 1;
+    node->attribute = list;
+    return PAPA_OK;
+}
+
+/* What of member k is averaged; NULL when memory runs out. */
+static const char *add_term(Ensemble *e, int k)
+{
+    const char *value = new_name(&e->members[k], e->members[k].output);
+    if (!e->options->probabilities)
+        return value;
+    const char *suffix = papa_arena_printf(&e->arena, "probabilities%d", k), *output = suffix ? mean_name(e, suffix) : NULL;
+    return output && add_softmax(e, "Softmax", value, output) == PAPA_OK ? output : NULL;
+}
+
 static bool weights_are_equal(const Ensemble *e)
 {
     for (int k = 1; k < e->n_members; k++)
@@ -573,7 +600,9 @@ static PapaStatus add_mean(Ensemble *e, int type, const char *output)
     if (!terms)
         return PAPA_ERR_MEMORY;
     for (int k = 0; k < e->n_members; k++) {
-        terms[k] = new_name(&e->members[k], e->members[k].output);
+        terms[k] = add_term(e, k);
+        if (!terms[k])
+            return PAPA_ERR_MEMORY;
         if (equal)
             continue;
         const char *suffix = papa_arena_printf(&e->arena, "weight%d", k), *term = papa_arena_printf(&e->arena, "term%d", k);
@@ -589,24 +618,6 @@ static PapaStatus add_mean(Ensemble *e, int type, const char *output)
     const char *sum = mean_name(e, "sum"), *weight = add_scalar(e, type, 1.0 / e->n_members, "weight");
     if (!sum || !weight || !add_node(e, "Sum", terms, e->n_members, sum) || !add_node(e, "Mul", (const char *[]){sum, weight}, 2, output))
         return PAPA_ERR_MEMORY;
-    return PAPA_OK;
-}
-
-static PapaStatus add_softmax(Ensemble *e, const char *input)
-{
-    const PapaEnsembleOptions *options = e->options;
-    Onnx__NodeProto *node = add_node(e, options->softmax == 1 ? "Softmax" : "LogSoftmax", &input, 1, options->output);
-    Onnx__AttributeProto *axis = PAPA_NEW(&e->arena, Onnx__AttributeProto), **list = PAPA_NEW_ARRAY(&e->arena, Onnx__AttributeProto *, 1);
-    if (!node || !axis || !list)
-        return PAPA_ERR_MEMORY;
-    onnx__attribute_proto__init(axis);
-    axis->name = (char *)"axis";
-    axis->has_type = axis->has_i = 1;
-    axis->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT;
-    axis->i = options->softmax_axis;
-    list[0] = axis;
-    node->n_attribute = 1;
-    node->attribute = list;
     return PAPA_OK;
 }
 
@@ -636,7 +647,7 @@ static PapaStatus take_output(Ensemble *e, int *type)
 /* Lists with room for all members' entries and the mean's. */
 static PapaStatus make_lists(Ensemble *e)
 {
-    size_t nodes = (size_t)e->n_members + 3, initializers = (size_t)e->n_members + 1, sparse = 0, infos = 0, annotations = 0, functions = 0;
+    size_t nodes = 2 * (size_t)e->n_members + 3, initializers = (size_t)e->n_members + 1, sparse = 0, infos = 0, annotations = 0, functions = 0;
     for (int k = 0; k < e->n_members; k++) {
         const Onnx__ModelProto *model = e->members[k].model;
         nodes += model->graph->n_node;
@@ -741,11 +752,14 @@ static PapaStatus build(Ensemble *e)
         if (e->model->ir_version < e->members[k].model->ir_version) /* a newer IR reads all that an older one has */
             e->model->ir_version = e->members[k].model->ir_version;
     }
-    if (e->options->softmax)
+    bool log = e->options->probabilities && e->options->softmax != 1, softmax = !e->options->probabilities && e->options->softmax;
+    if (log || softmax)
         mean = mean_name(e, "mean");
     PAPA_TRY(mean ? add_mean(e, type, mean) : PAPA_ERR_MEMORY);
-    if (e->options->softmax)
-        PAPA_TRY(add_softmax(e, mean));
+    if (log && !add_node(e, "Log", &mean, 1, e->options->output))
+        return PAPA_ERR_MEMORY;
+    if (softmax)
+        PAPA_TRY(add_softmax(e, e->options->softmax == 1 ? "Softmax" : "LogSoftmax", mean, e->options->output));
     return finish_inputs(e);
 }
 

@@ -188,7 +188,8 @@ static PapaStatus write_ensemble(const PapaTraining *t, const PapaTrainReport *r
     }
     if (status != PAPA_OK)
         goto out;
-    PapaEnsembleOptions options = {.output = head->output, .softmax = head->softmax, .softmax_axis = head->softmax_axis, .probabilities = probabilities};
+    PapaEnsembleOptions options = {.output = head->output, .softmax = head->softmax, .softmax_axis = head->softmax ? head->softmax_axis : 1,
+        .probabilities = probabilities};
     PAPA_GOTO(describe(&m, t, "ensemble", NULL, &t->ensemble_val, &report->ensemble));
     PAPA_GOTO(papa_metadata_set(&m, "papa.ensemble", probabilities ? "probabilities" : "logits"));
     status = papa_ensemble_write(members, p, &options, (const char *const (*)[2])m.pairs, m.n, path);
