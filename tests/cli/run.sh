@@ -27,7 +27,7 @@ complain() {
 
 # match STREAM PATTERN...: each line of the stream's file against its pattern.
 match() {
-    local stream=$1 i=0 lines
+    local stream=$1 i=0 lines pattern
     shift
     mapfile -t lines < "$scratch/$stream"
     for pattern in "$@"; do
@@ -44,7 +44,7 @@ match() {
 }
 
 run_case() {
-    bad=0
+    local bad=0 name step found
     ((count++))
     if [[ -z $command || -z $status ]]; then
         complain "the case has no command or no exit status"
@@ -57,13 +57,13 @@ run_case() {
     for name in "${uses[@]}"; do
         cp -r "$scratch/inputs/$name" . || complain "no such input"
     done
-    for line in "${setup[@]}"; do
-        bash -c "$line" || complain "the set-up failed: $line"
+    for step in "${setup[@]}"; do
+        bash -c "$step" || complain "the set-up failed: $step"
     done
     snapshot > "$scratch/before"
     timeout 300 bash -c "$command" > "$scratch/out" 2> "$scratch/err" < /dev/null
-    local found=$?
-    ((found == status)) || complain "exit status $found, expected $status: $(head -n 1 "$scratch/err")"
+    found=$?
+    ((found == status)) || complain "exit status $found, expected $status: $(tail -n 1 "$scratch/err")"
     match out "${out[@]}"
     match err "${err[@]}"
     for name in "${new[@]}"; do
