@@ -13,9 +13,10 @@ torch_trace.py does the same with PyTorch's autograd and optimizer.
    sign or two pixels of a pooling window change places, so of several batches the one is taken that stays farthest from
    such kinks; otherwise rounding would decide, in PyTorch too (its own instruction sets then differ by up to 4e-2).
 2. Fifty steps of SGD with momentum and weight decay: how far the losses part from PyTorch's with one thread, at most 5
-   times as far as PyTorch's own runs do from each other: 1 and 2 threads, each with the images of a batch in given and in
-   reversed order, which is the same computation in another order of summation. The same for the tensors at the end.
-   Spreads below float32's rounding over such runs count as 1e-6 of the first loss, and as 1e-5 of a tensor.
+   times as far as PyTorch's own runs do from each other: 1 and 2 threads, the images of a batch in given and in reversed
+   order, and the processor's best and its oldest instructions, all the same computation in another order of summation.
+   So many, because whether some Relu's sign tips over within the run is a matter of chance, and parts the runs that had
+   it from those that had not by much more than rounding does. The same for the tensors at the end. Spreads below float32's rounding over such runs count as 1e-6 of the first loss, and as 1e-5 of a tensor.
 """
 import os
 import pathlib
@@ -31,12 +32,15 @@ from torch_graph import dump_graph
 from variants import VARIANTS
 
 # Learning rates at which fifty steps learn the synthetic classes and a rounding error doesn't grow into a different run.
-LEARNING_RATES = {"lenet": .005, "mlp": .005, "vgg": .003, "resnet8": .005, "resnet20": .002, "resnet20-cifar": .002,
+LEARNING_RATES = {"lenet": .005, "mlp": .005, "vgg": .001, "resnet8": .005, "resnet20": .002, "resnet20-cifar": .002,
                   "opset9": .02, "branches": .02}
 MOMENTUM, WEIGHT_DECAY = .9, 5e-4
 STEPS, BATCH = 50, 16
 CANDIDATES, SMALL_BATCH = 32, 4
 GRADIENT_TOLERANCE, STATISTICS_TOLERANCE, FIRST_LOSS_TOLERANCE = 1e-4, 1e-5, 1e-5
+# Keep PyTorch's own kernels, oneDNN's and OpenBLAS's from using what the processor has beyond SSE 4.
+OLD_INSTRUCTIONS = {"ATEN_CPU_CAPABILITY": "default", "DNNL_MAX_CPU_ISA": "SSE41", "ONEDNN_MAX_CPU_ISA": "SSE41", "OPENBLAS_CORETYPE": "Nehalem"}
+INSTRUCTION_SETTINGS = {*OLD_INSTRUCTIONS, "OPENBLAS_L2_SIZE"}
 SPREADS, LOSS_FLOOR, TENSOR_FLOOR = 5, 1e-6, 1e-5
 
 
@@ -79,19 +83,18 @@ class Pair:
         run("train_trace", self.model, batches, self.folder / "papa", *self.options(steps))
         return read_trace(self.folder / "papa")
 
-    def run_torch(self, batches, out, threads, *options):
+    def run_torch(self, batches, threads, instructions, *options):
         program = pathlib.Path(__file__).parent / "torch_trace.py"
-        # These two would tie OpenBLAS to another machine's kernels.
-        env = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
-        subprocess.run([self.python, program, self.folder / "graph.npz", batches, out, *map(str, options)],
-                       env={**env, "OMP_NUM_THREADS": str(threads)}, check=True)
+        env = {k: v for k, v in os.environ.items() if k not in INSTRUCTION_SETTINGS}
+        subprocess.run([self.python, program, self.folder / "graph.npz", batches, self.folder / "torch", *map(str, options)],
+                       env={**env, **instructions, "OMP_NUM_THREADS": str(threads)}, check=True)
 
-    def torch(self, batches, steps, threads=1):
-        self.run_torch(batches, self.folder / "torch", threads, *self.options(steps))
+    def torch(self, batches, steps, threads=1, instructions={}):
+        self.run_torch(batches, threads, instructions, *self.options(steps))
         return read_trace(self.folder / "torch")
 
     def margins(self, batches):
-        self.run_torch(batches, self.folder / "torch", 2, "--margins")
+        self.run_torch(batches, 2, {}, "--margins")
         return np.loadtxt(self.folder / "torch" / "margins.txt", ndmin=1)
 
 
@@ -127,7 +130,8 @@ def check_many_steps(checks, name, pair, shape):
     reversed_ = write_batches(pair.folder / "reversed.bin", images[:, ::-1], labels[:, ::-1])
     loss, _, final = pair.papa(given, STEPS)
     torch_loss, _, torch_final = pair.torch(given, STEPS)
-    others = [pair.torch(given, STEPS, 2), pair.torch(reversed_, STEPS, 1), pair.torch(reversed_, STEPS, 2)]
+    others = [pair.torch(given, STEPS, 2), pair.torch(reversed_, STEPS, 1), pair.torch(reversed_, STEPS, 2),
+              pair.torch(given, STEPS, 1, OLD_INSTRUCTIONS), pair.torch(reversed_, STEPS, 2, OLD_INSTRUCTIONS)]
 
     spread = max(np.abs(other[0] - torch_loss).max() for other in others)
     limit = SPREADS * max(spread, LOSS_FLOOR * torch_loss[0])
