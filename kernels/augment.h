@@ -41,14 +41,14 @@ typedef struct PapaImageFormat {
 
 /* x: the batch, float32, N images as format says. images, samples (N) and batch (1) lie on the device.
  * No allocation; asynchronous on dev's stream. */
-typedef PapaStatus papa_augment_images_fn(PapaDevice *dev, float *x, const uint8_t *images, const PapaSamplePlan *samples, const PapaBatchPlan *batch, int64_t N,
-    PapaImageFormat format);
+typedef PapaStatus papa_augment_images_fn(PapaDevice *dev, float *x, const uint8_t *images, const PapaSamplePlan *samples,
+    const PapaBatchPlan *batch, int64_t N, PapaImageFormat format);
 papa_augment_images_fn papa_augment_images_cpu, papa_augment_images_cuda;
 
 /* targets (N, C) float32: row i = lambda * smooth(label of i) + (1 - lambda) * smooth(label of N-1-i); every row sums to 1.
  * labels: int32, read at samples[i].source, each in [0, C). */
-typedef PapaStatus papa_augment_targets_fn(PapaDevice *dev, float *targets, const int32_t *labels, const PapaSamplePlan *samples, const PapaBatchPlan *batch, int64_t N,
-    int64_t C);
+typedef PapaStatus papa_augment_targets_fn(PapaDevice *dev, float *targets, const int32_t *labels, const PapaSamplePlan *samples,
+    const PapaBatchPlan *batch, int64_t N, int64_t C);
 papa_augment_targets_fn papa_augment_targets_cpu, papa_augment_targets_cuda;
 
 #endif

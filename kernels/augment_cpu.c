@@ -67,7 +67,8 @@ INLINE int64_t clamp(int64_t value, int64_t low, int64_t high)
 INLINE void copy_box(float *out, const uint8_t *image, const PapaSamplePlan *plan, const PapaImageFormat *f)
 {
     Strides s = strides_of(f);
-    int64_t left_black = clamp(-(int64_t)plan->left, 0, f->W), right_black = clamp(plan->left + f->W - f->source_width, 0, f->W - left_black);
+    int64_t left_black = clamp(-(int64_t)plan->left, 0, f->W);
+    int64_t right_black = clamp(plan->left + f->W - f->source_width, 0, f->W - left_black);
     int64_t begin = plan->flip ? right_black : left_black, end = f->W - (plan->flip ? left_black : right_black);
     int64_t first = plan->flip ? plan->left + f->W - 1 - begin : plan->left + begin; /* source column of output column begin */
     for (int64_t y = 0; y < f->H; y++) {
@@ -172,16 +173,16 @@ PAPA_SIMD static void make_pairs(void *context, int64_t begin, int64_t end)
     }
 }
 
-PapaStatus papa_augment_images_cpu(PapaDevice *dev, float *x, const uint8_t *images, const PapaSamplePlan *samples, const PapaBatchPlan *batch, int64_t N,
-    PapaImageFormat format)
+PapaStatus papa_augment_images_cpu(PapaDevice *dev, float *x, const uint8_t *images, const PapaSamplePlan *samples,
+    const PapaBatchPlan *batch, int64_t N, PapaImageFormat format)
 {
     Job job = {x, images, samples, batch, N, &format};
     papa_ranges(dev, (N + 1) / 2, 4, make_pairs, &job);
     return PAPA_OK;
 }
 
-PapaStatus papa_augment_targets_cpu(PapaDevice *dev, float *targets, const int32_t *labels, const PapaSamplePlan *samples, const PapaBatchPlan *batch, int64_t N,
-    int64_t C)
+PapaStatus papa_augment_targets_cpu(PapaDevice *dev, float *targets, const int32_t *labels, const PapaSamplePlan *samples,
+    const PapaBatchPlan *batch, int64_t N, int64_t C)
 {
     (void)dev; /* a few values per sample: not worth a second thread */
     float off = batch->smoothing / (float)C, on = 1 - batch->smoothing;

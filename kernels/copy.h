@@ -34,7 +34,8 @@ static inline void papa_region_add(PapaRegion *region, int64_t dim, int64_t to_s
     region->from_stride[last] = from_stride;
 }
 
-/* The same walk with the sides exchanged: the way of the gradient. */
+/* The same walk with the sides exchanged: the way of the gradient. (Where from_stride is 0 the gradient is a sum, which is
+ * not here but in kernels/reduce.h.) */
 static inline PapaRegion papa_region_reversed(PapaRegion region)
 {
     for (int k = 0; k < region.rank; k++) {
@@ -48,11 +49,6 @@ static inline PapaRegion papa_region_reversed(PapaRegion region)
 /* to[i · to_stride] (=|+=) from[i · from_stride] for all i in the box. The sides must not overlap. */
 typedef PapaStatus papa_copy_fn(PapaDevice *dev, float *to, const float *from, const PapaRegion *region, bool accumulate);
 papa_copy_fn papa_copy_cpu, papa_copy_cuda;
-
-/* to[i · to_stride] (=|+=) scale * the sum of from[i · from_stride] over the axes whose to_stride is 0, for the other axes'
- * indices. The sum is taken in float64, in the order of the indices. An empty sum is 0. */
-typedef PapaStatus papa_sum_fn(PapaDevice *dev, float *to, const float *from, const PapaRegion *region, float scale, bool accumulate);
-papa_sum_fn papa_sum_cpu, papa_sum_cuda;
 
 /* to[0 .. n-1] = value. */
 typedef PapaStatus papa_fill_fn(PapaDevice *dev, float *to, float value, int64_t n);

@@ -13,7 +13,7 @@ typedef struct Walk {
     const float *from;
     PapaRegion region; /* rank >= 2: rows inside of all else */
     bool accumulate;
-    float scale; /* papa_sum */
+    float value; /* papa_fill */
 } Walk;
 
 static int64_t count(const PapaRegion *region, int first, int end)
@@ -32,7 +32,7 @@ typedef struct Place {
 static Place place_at(const PapaRegion *region, int n_axes, int64_t n)
 {
     Place place = {{0}, 0, 0};
-    for (int k = n_axes - 1; k >= 0 && n; k--) { /* all 0 before the first step, also where an axis is empty */
+    for (int k = n_axes - 1; k >= 0; k--) {
         place.index[k] = n % region->dim[k];
         n /= region->dim[k];
         place.to += place.index[k] * region->to_stride[k];
@@ -155,7 +155,15 @@ static void copy_dense(void *context, int64_t begin, int64_t end)
     move_row(walk->to + begin, walk->from + begin, end - begin, 1, 1, walk->accumulate);
 }
 
-/* Brings the axis that is dense in from next to the innermost one, if that is dense in to only; true if there is such an axis. */
+static void swap_axes(PapaRegion *region, int a, int b)
+{
+    PapaRegion old = *region;
+    region->dim[a] = old.dim[b], region->to_stride[a] = old.to_stride[b], region->from_stride[a] = old.from_stride[b];
+    region->dim[b] = old.dim[a], region->to_stride[b] = old.to_stride[a], region->from_stride[b] = old.from_stride[a];
+}
+
+/* Brings the axis that is dense in from next to the innermost one, if that is dense in to only; true if there are such axes and
+ * both are long enough for tiles. Else the longer one becomes the innermost: (N, H, W, 3) is walked as three images. */
 static bool is_transposition(PapaRegion *region)
 {
     int last = region->rank - 1;
@@ -166,15 +174,13 @@ static bool is_transposition(PapaRegion *region)
         q--;
     if (q < 0)
         return false;
-    int64_t dim = region->dim[q], to_stride = region->to_stride[q];
-    for (; q < last - 1; q++) {
-        region->dim[q] = region->dim[q + 1];
-        region->to_stride[q] = region->to_stride[q + 1];
-        region->from_stride[q] = region->from_stride[q + 1];
+    for (; q < last - 1; q++)
+        swap_axes(region, q, q + 1);
+    if (region->dim[q] < TILE / 2 || region->dim[last] < TILE / 2) {
+        if (region->dim[q] > region->dim[last])
+            swap_axes(region, q, last);
+        return false;
     }
-    region->dim[q] = dim;
-    region->to_stride[q] = to_stride;
-    region->from_stride[q] = 1;
     return true;
 }
 
@@ -191,67 +197,12 @@ PapaStatus papa_copy_cpu(PapaDevice *dev, float *to, const float *from, const Pa
         papa_ranges(dev, count(r, 0, r->rank - 2) * ((n_q + TILE - 1) / TILE), 1 + GRAIN / (TILE * n_p), copy_strips, &walk);
     } else {
         while (r->rank < 2) { /* outer axes of one step, so that there are rows */
-            for (int k = r->rank++; k > 0; k--) {
-                r->dim[k] = r->dim[k - 1];
-                r->to_stride[k] = r->to_stride[k - 1];
-                r->from_stride[k] = r->from_stride[k - 1];
-            }
-            r->dim[0] = 1;
-            r->to_stride[0] = r->from_stride[0] = 0;
+            r->dim[r->rank] = 1;
+            if (r->rank++)
+                swap_axes(r, 0, 1);
         }
         papa_ranges(dev, count(r, 0, r->rank - 1), 1 + GRAIN / r->dim[r->rank - 1], copy_rows, &walk);
     }
-    return PAPA_OK;
-}
-
-/* ---------------------------------------------------------------- sums */
-
-/* from's elements over axes kept .. rank-1, which are those that are summed. */
-static double sum_box(const PapaRegion *region, int kept, const float *from)
-{
-    if (kept == region->rank)
-        return from[0];
-    int last = region->rank - 1;
-    int64_t n = count(region, kept, last), stride = region->from_stride[last];
-    double sum = 0;
-    PapaRegion outer = *region;
-    for (int k = 0; k < kept; k++)
-        outer.dim[k] = 1;
-    Place place = place_at(&outer, last, 0);
-    for (int64_t j = 0; j < n; j++) {
-        for (int64_t i = 0; i < region->dim[last]; i++)
-            sum += from[place.from + i * stride];
-        place_advance(&place, &outer, last, 1);
-    }
-    return sum;
-}
-
-static void sum_range(void *context, int64_t begin, int64_t end)
-{
-    const Walk *walk = context;
-    const PapaRegion *region = &walk->region;
-    int kept = 0;
-    while (kept < region->rank && region->to_stride[kept])
-        kept++;
-    for (int64_t n = begin; n < end; n++) {
-        Place place = place_at(region, kept, n);
-        float sum = (float)(walk->scale * sum_box(region, kept, walk->from + place.from));
-        walk->to[place.to] = walk->accumulate ? walk->to[place.to] + sum : sum;
-    }
-}
-
-PapaStatus papa_sum_cpu(PapaDevice *dev, float *to, const float *from, const PapaRegion *region, float scale, bool accumulate)
-{
-    /* The axes that are kept first, in their order, then those that are summed. */
-    Walk walk = {.to = to, .from = from, .accumulate = accumulate, .scale = scale};
-    int64_t n_kept = 1, n_summed = 1;
-    for (int summed = 0; summed < 2; summed++)
-        for (int k = 0; k < region->rank; k++)
-            if ((region->to_stride[k] == 0) == summed) {
-                papa_region_add(&walk.region, region->dim[k], region->to_stride[k], region->from_stride[k]);
-                *(summed ? &n_summed : &n_kept) *= region->dim[k];
-            }
-    papa_ranges(dev, n_kept, 1 + GRAIN / (n_summed + 1), sum_range, &walk);
     return PAPA_OK;
 }
 
@@ -261,12 +212,12 @@ static void fill_range(void *context, int64_t begin, int64_t end)
 {
     const Walk *walk = context;
     for (int64_t i = begin; i < end; i++)
-        walk->to[i] = walk->scale;
+        walk->to[i] = walk->value;
 }
 
 PapaStatus papa_fill_cpu(PapaDevice *dev, float *to, float value, int64_t n)
 {
-    Walk walk = {.to = to, .scale = value};
+    Walk walk = {.to = to, .value = value};
     papa_ranges(dev, n, GRAIN, fill_range, &walk);
     return PAPA_OK;
 }

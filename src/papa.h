@@ -142,7 +142,8 @@ typedef struct PapaGrid {
 typedef struct PapaTrainOptions {
     /* data */
     const char *data;         /* NULL (default): "fashion-mnist" where the model fits it, else an error that says what to pass */
-    const char *test_data;    /* NULL (default): the data set's own test split */
+    const char *test_data;    /* NULL (default): data */
+    PapaSplit test_split;     /* PAPA_SPLIT_TEST; the split of test_data that the final scores are taken on */
     float val_fraction;       /* 0.02; of the training images, held out for choosing soups */
     int n_norm;               /* 0 (default): mean and std measured on the training images */
     float mean[4], std[4];    /* per channel on a 0 to 1 scale, where n_norm channels are given */

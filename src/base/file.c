@@ -138,6 +138,13 @@ static bool flush_folder(int fd)
     return fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP;
 }
 
+PapaStatus papa_writer_sync(PapaWriter *writer)
+{
+    if (fflush(writer->stream) || fsync(fileno(writer->stream)))
+        return fail_errno(writer->path, "can't write");
+    return PAPA_OK;
+}
+
 PapaStatus papa_writer_commit(PapaWriter *writer)
 {
     PapaStatus status = PAPA_OK;
@@ -145,8 +152,8 @@ PapaStatus papa_writer_commit(PapaWriter *writer)
     int folder = open_folder(writer->path);
     if (folder < 0)
         status = fail_errno(writer->path, "can't open its folder");
-    if (!status && (fflush(writer->stream) || fsync(fileno(writer->stream))))
-        status = fail_errno(writer->path, "can't write");
+    if (!status)
+        status = papa_writer_sync(writer);
     if (fclose(writer->stream) && !status)
         status = fail_errno(writer->path, "can't write");
     if (!status) {

@@ -85,8 +85,8 @@ static PapaStatus count_records(int64_t *out, const char *path, int64_t record_b
     if (stat(path, &info) != 0)
         return papa_fail(PAPA_ERR_IO, "cannot read %s", path);
     if (info.st_size == 0 || info.st_size % record_bytes)
-        return papa_fail(PAPA_ERR_FORMAT, "%s: %lld bytes, expected a multiple of %lld (label and 3x32x32 pixels)", path, (long long)info.st_size,
-            (long long)record_bytes);
+        return papa_fail(PAPA_ERR_FORMAT, "%s: %lld bytes, expected a multiple of %lld (label and 3x32x32 pixels)", path,
+            (long long)info.st_size, (long long)record_bytes);
     *out = info.st_size / record_bytes;
     return PAPA_OK;
 }
@@ -101,7 +101,8 @@ static PapaStatus read_records(uint8_t *images, int32_t *labels, const char *pat
         PAPA_GOTO(papa_stream_read(&stream, record, (size_t)kind->n_label_bytes + IMAGE_BYTES, "records"));
         labels[i] = planes[-1];
         if (labels[i] >= kind->n_classes) {
-            status = papa_fail(PAPA_ERR_FORMAT, "%s: label %d of record %lld is beyond the %d classes", path, labels[i], (long long)i, kind->n_classes);
+            status = papa_fail(PAPA_ERR_FORMAT, "%s: label %d of record %lld is beyond the %d classes", path, labels[i],
+                (long long)i, kind->n_classes);
             goto out;
         }
         for (int p = 0; p < PIXELS; p++)

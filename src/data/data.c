@@ -44,7 +44,8 @@ static PapaStatus find_known(PapaData *data, PapaDataRequest *request, const Kno
             request->folder = own;
     }
     if (!is_folder(request->folder))
-        return papa_fail(PAPA_ERR_IO, "%s is neither in $PAPA_DATA nor in %s: install the package %s", set->name, set->system_folder, set->package);
+        return papa_fail(PAPA_ERR_IO, "%s is neither in $PAPA_DATA nor in %s: install the package %s", set->name,
+            set->system_folder, set->package);
     return PAPA_OK;
 }
 
@@ -68,13 +69,15 @@ static size_t half_of_memory(void)
     return pages > 0 && page > 0 ? (size_t)pages / 2 * (size_t)page : (size_t)1 << 30;
 }
 
-PapaStatus papa_data_open_within(PapaData **out, const char *name, PapaSplit split, PapaImageSize size, const PapaHooks *hooks, size_t budget_bytes)
+PapaStatus papa_data_open_within(
+    PapaData **out, const char *name, PapaSplit split, PapaImageSize size, const PapaHooks *hooks, size_t budget_bytes)
 {
     *out = NULL;
     PapaData *data = calloc(1, sizeof *data);
     if (!data)
         return papa_fail_memory(sizeof *data, "a data set");
-    PapaDataRequest request = {.split = split, .size = size, .hooks = hooks, .budget_bytes = budget_bytes ? budget_bytes : half_of_memory()};
+    PapaDataRequest request = {
+        .split = split, .size = size, .hooks = hooks, .budget_bytes = budget_bytes ? budget_bytes : half_of_memory()};
     PapaStatus status;
     data->info.name = papa_arena_strdup(&data->arena, name);
     if (!data->info.name) {
@@ -114,8 +117,10 @@ PapaStatus papa_data_shape(PapaData *data, const PapaDataRequest *request, int64
 {
     PapaImageSize want = request->size;
     if ((want.channels && want.channels != channels) || (want.height && want.height != height) || (want.width && want.width != width))
-        return papa_fail(PAPA_ERR_MISMATCH, "data set %s has images of %lldx%lldx%lld (channels x height x width), but %lldx%lldx%lld is asked for", data->info.name,
-            (long long)channels, (long long)height, (long long)width, (long long)want.channels, (long long)want.height, (long long)want.width);
+        return papa_fail(PAPA_ERR_MISMATCH,
+            "data set %s has images of %lldx%lldx%lld (channels x height x width), but %lldx%lldx%lld is asked for",
+            data->info.name, (long long)channels, (long long)height, (long long)width, (long long)want.channels,
+            (long long)want.height, (long long)want.width);
     if (n > UINT32_MAX)
         return papa_fail(PAPA_ERR_FORMAT, "data set %s has %lld images, more than 2^32 - 1", data->info.name, (long long)n);
     data->info.n = n;

@@ -10,7 +10,8 @@
 #include "base/threads.h"
 
 /* As papa_data_open. budget_bytes: decoded JPEG images up to this much are held in memory; 0: half of the machine's. */
-PapaStatus papa_data_open_within(PapaData **out, const char *name, PapaSplit split, PapaImageSize size, const PapaHooks *hooks, size_t budget_bytes);
+PapaStatus papa_data_open_within(
+    PapaData **out, const char *name, PapaSplit split, PapaImageSize size, const PapaHooks *hooks, size_t budget_bytes);
 
 /* Whether the set has separate parts for training and testing. A folder of JPEG folders without train/ and test/ has not:
  * it opens with the same images for both splits, so it is no test set for what was trained on it. */

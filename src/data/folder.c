@@ -100,7 +100,8 @@ static PapaStatus find_layout(Layout *out, PapaData *data, const PapaDataRequest
     else
         part = test ? "test" : val ? "val" : NULL;
     if (!part) {
-        status = papa_fail(PAPA_ERR_IO, "data set %s has no %s folder", request->folder, request->split == PAPA_SPLIT_TRAIN ? "train/" : "test/ or val/");
+        status = papa_fail(PAPA_ERR_IO, "data set %s has no %s folder", request->folder,
+            request->split == PAPA_SPLIT_TRAIN ? "train/" : "test/ or val/");
         goto out;
     }
     out->wanted = papa_arena_printf(&data->arena, "%s/%s", request->folder, part);
@@ -148,12 +149,15 @@ static PapaStatus list_classes(Listing *listing, PapaData *data, const Layout *l
     PAPA_GOTO(list(&classes, &data->arena, layout->numbering, true));
     PAPA_GOTO(list(&present, &data->arena, layout->wanted, true));
     if (!present.n || classes.n > INT16_MAX) {
-        status = papa_fail(PAPA_ERR_FORMAT, "folder %s holds %zu class folders, expected one per class (of JPEG files), IDX or CIFAR files", layout->wanted, classes.n);
+        status = papa_fail(PAPA_ERR_FORMAT,
+            "folder %s holds %zu class folders, expected one per class (of JPEG files), IDX or CIFAR files", layout->wanted,
+            classes.n);
         goto out;
     }
     for (size_t i = 0; i < present.n; i++)
         if (!contains(&classes, present.items[i])) {
-            status = papa_fail(PAPA_ERR_MISMATCH, "class folder %s/%s has no counterpart in %s", layout->wanted, present.items[i], layout->numbering);
+            status = papa_fail(PAPA_ERR_MISMATCH, "class folder %s/%s has no counterpart in %s", layout->wanted, present.items[i],
+                layout->numbering);
             goto out;
         }
     const char **names = PAPA_NEW_ARRAY(&data->arena, const char *, classes.n);
@@ -194,7 +198,8 @@ static PapaStatus decode_piece(void *context, int worker, int task)
     PapaStatus status = PAPA_OK;
     int64_t begin = job->begin + (int64_t)task * PIECE, end = begin + PIECE < job->end ? begin + PIECE : job->end;
     for (int64_t i = begin; i < end && status == PAPA_OK; i++)
-        status = papa_jpeg_decode(job->images + i * papa_data_image_bytes(job->data), job->data->paths[i], papa_data_size(job->data), &scratch);
+        status = papa_jpeg_decode(
+            job->images + i * papa_data_image_bytes(job->data), job->data->paths[i], papa_data_size(job->data), &scratch);
     papa_jpeg_scratch_free(&scratch);
     return status;
 }
@@ -229,7 +234,8 @@ static PapaStatus decode_all(PapaData *data, const PapaHooks *hooks)
         double now = seconds() - began;
         if (hooks && hooks->progress && (now - told >= 0.1 || job.end == n)) {
             told = now;
-            hooks->progress(hooks->context, &(PapaProgress){.phase = PAPA_PHASE_LOAD, .done = job.end, .total = n, .n_images = job.end, .seconds = now});
+            hooks->progress(hooks->context,
+                &(PapaProgress){.phase = PAPA_PHASE_LOAD, .done = job.end, .total = n, .n_images = job.end, .seconds = now});
         }
     }
     data->images = images;
@@ -245,8 +251,8 @@ static PapaStatus choose_size(PapaImageSize *out, const PapaData *data, PapaImag
 {
     *out = asked;
     if (asked.channels && asked.channels != 1 && asked.channels != 3)
-        return papa_fail(PAPA_ERR_MISMATCH, "data set %s has JPEG files, which decode to 1 or 3 channels, but %lld are asked for", data->info.name,
-            (long long)asked.channels);
+        return papa_fail(PAPA_ERR_MISMATCH, "data set %s has JPEG files, which decode to 1 or 3 channels, but %lld are asked for",
+            data->info.name, (long long)asked.channels);
     if (asked.channels && asked.height && asked.width)
         return PAPA_OK;
     PapaImageSize first;

@@ -13,7 +13,8 @@ static const char *const parts[] = {[PAPA_SPLIT_TRAIN] = "train", [PAPA_SPLIT_TE
 static char *find(PapaArena *arena, const char *folder, PapaSplit split, const char *kind, int n_dims)
 {
     for (int i = 0; i < 4; i++) {
-        char *path = papa_arena_printf(arena, "%s/%s-%s%cidx%d-ubyte%s", folder, parts[split], kind, i & 2 ? '.' : '-', n_dims, i & 1 ? ".gz" : "");
+        char *path = papa_arena_printf(
+            arena, "%s/%s-%s%cidx%d-ubyte%s", folder, parts[split], kind, i & 2 ? '.' : '-', n_dims, i & 1 ? ".gz" : "");
         if (path && papa_stream_exists(path))
             return path;
     }
@@ -35,8 +36,8 @@ static PapaStatus read_header(PapaStream *stream, uint64_t *dims, int n_dims, co
     unsigned char head[4 + 4 * 3];
     PAPA_TRY(papa_stream_read(stream, head, 4, "IDX header"));
     if (head[0] || head[1] || head[2] != TYPE_UINT8 || head[3] != n_dims)
-        return papa_fail(PAPA_ERR_FORMAT, "%s: not an IDX file of %s: begins with %02x %02x %02x %02x, expected 00 00 08 %02x", stream->path, what, head[0], head[1],
-            head[2], head[3], (unsigned)n_dims);
+        return papa_fail(PAPA_ERR_FORMAT, "%s: not an IDX file of %s: begins with %02x %02x %02x %02x, expected 00 00 08 %02x",
+            stream->path, what, head[0], head[1], head[2], head[3], (unsigned)n_dims);
     PAPA_TRY(papa_stream_read(stream, head + 4, 4 * (size_t)n_dims, "IDX header"));
     for (int i = 0; i < n_dims; i++) {
         const unsigned char *b = head + 4 + 4 * i;
@@ -46,7 +47,8 @@ static PapaStatus read_header(PapaStream *stream, uint64_t *dims, int n_dims, co
     }
     uint64_t item = n_dims == 3 ? dims[1] * dims[2] : 1;
     if (item >= MAX_PIXELS)
-        return papa_fail(PAPA_ERR_FORMAT, "%s: images of %llu x %llu pixels", stream->path, (unsigned long long)dims[1], (unsigned long long)dims[2]);
+        return papa_fail(PAPA_ERR_FORMAT, "%s: images of %llu x %llu pixels", stream->path, (unsigned long long)dims[1],
+            (unsigned long long)dims[2]);
     return papa_stream_expect(stream, dims[0] * item, what);
 }
 
@@ -127,13 +129,15 @@ static PapaStatus take_labels(PapaData *data, const PapaDataRequest *request, co
     PAPA_TRY(read_labels(&labels, &n, path));
     PapaStatus status;
     if (n != data->info.n) {
-        status = papa_fail(PAPA_ERR_FORMAT, "%s has %lld labels, but %s has %lld images", path, (long long)n, images_path, (long long)data->info.n);
+        status = papa_fail(PAPA_ERR_FORMAT, "%s has %lld labels, but %s has %lld images", path, (long long)n, images_path,
+            (long long)data->info.n);
         goto out;
     }
     PAPA_GOTO(define_classes(data, request, labels, n));
     for (int64_t i = 0; i < n; i++) {
         if (labels[i] >= data->info.n_classes) {
-            status = papa_fail(PAPA_ERR_FORMAT, "%s: label %d of image %lld is beyond the %d classes", path, labels[i], (long long)i, data->info.n_classes);
+            status = papa_fail(PAPA_ERR_FORMAT, "%s: label %d of image %lld is beyond the %d classes", path, labels[i],
+                (long long)i, data->info.n_classes);
             goto out;
         }
         data->labels[i] = labels[i];

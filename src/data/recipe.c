@@ -20,8 +20,9 @@ PapaStatus papa_recipe_check(const PapaRecipe *recipe, const PapaImageFormat *fo
     if (recipe->crop && recipe->random_resized_crop)
         return papa_fail(PAPA_ERR_ARGUMENT, "the padded crop and the random resized crop exclude each other");
     if (format->source_height + 2 * recipe->crop < format->H || format->source_width + 2 * recipe->crop < format->W)
-        return papa_fail(PAPA_ERR_ARGUMENT, "images of %lldx%lld with %d pixels of padding are smaller than the crop, %lldx%lld", (long long)format->source_height,
-            (long long)format->source_width, recipe->crop, (long long)format->H, (long long)format->W);
+        return papa_fail(PAPA_ERR_ARGUMENT, "images of %lldx%lld with %d pixels of padding are smaller than the crop, %lldx%lld",
+            (long long)format->source_height, (long long)format->source_width, recipe->crop, (long long)format->H,
+            (long long)format->W);
     if (!in_unit(recipe->erasing))
         return papa_fail(PAPA_ERR_ARGUMENT, "the probability of random erasing is %g, expected 0 to 1", recipe->erasing);
     if (!(recipe->smoothing >= 0 && recipe->smoothing < 1))
@@ -35,8 +36,14 @@ PapaStatus papa_recipe_check(const PapaRecipe *recipe, const PapaImageFormat *fo
 
 void papa_image_format(PapaImageFormat *out, PapaImageSize stored, bool channels_last, const double *mean, const double *std)
 {
-    *out = (PapaImageFormat){.source_height = stored.height, .source_width = stored.width, .C = stored.channels, .H = stored.height, .W = stored.width,
-        .channels_last = channels_last};
+    *out = (PapaImageFormat){
+        .source_height = stored.height,
+        .source_width = stored.width,
+        .C = stored.channels,
+        .H = stored.height,
+        .W = stored.width,
+        .channels_last = channels_last,
+    };
     for (int64_t c = 0; c < stored.channels; c++) {
         out->scale[c] = (float)(1 / (255 * std[c]));
         out->shift[c] = (float)(-mean[c] / std[c]);
@@ -110,8 +117,13 @@ static void erase(PapaSamplePlan *out, const PapaImageFormat *f, PapaRng *rng)
 
 void papa_plain_sample(PapaSamplePlan *out, const PapaImageFormat *f, uint32_t source)
 {
-    *out = (PapaSamplePlan){.source = source, .height = (int32_t)f->H, .width = (int32_t)f->W, .top = (int32_t)((f->source_height - f->H) / 2),
-        .left = (int32_t)((f->source_width - f->W) / 2)};
+    *out = (PapaSamplePlan){
+        .source = source,
+        .top = (int32_t)((f->source_height - f->H) / 2),
+        .left = (int32_t)((f->source_width - f->W) / 2),
+        .height = (int32_t)f->H,
+        .width = (int32_t)f->W,
+    };
 }
 
 void papa_plain_batch(PapaBatchPlan *out)
@@ -119,8 +131,8 @@ void papa_plain_batch(PapaBatchPlan *out)
     *out = (PapaBatchPlan){.mix = PAPA_MIX_NONE, .lambda = 1};
 }
 
-void papa_recipe_sample(PapaSamplePlan *out, const PapaRecipe *recipe, const PapaImageFormat *f, uint32_t source, uint64_t seed, int member, int epoch,
-    int64_t position)
+void papa_recipe_sample(PapaSamplePlan *out, const PapaRecipe *recipe, const PapaImageFormat *f, uint32_t source, uint64_t seed,
+    int member, int epoch, int64_t position)
 {
     PapaRng rng = papa_rng(seed, PAPA_RNG_AUGMENT, member, (uint32_t)epoch, (uint32_t)position);
     papa_plain_sample(out, f, source);

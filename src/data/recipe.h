@@ -23,12 +23,14 @@ PapaStatus papa_recipe_check(const PapaRecipe *recipe, const PapaImageFormat *fo
 /* Fills in format: scale and shift from mean and std per channel on a 0 to 1 scale; a batch of the stored images' size. */
 void papa_image_format(PapaImageFormat *out, PapaImageSize stored, bool channels_last, const double *mean, const double *std);
 
-/* The plan of the sample at this position of the epoch. */
-void papa_recipe_sample(PapaSamplePlan *out, const PapaRecipe *recipe, const PapaImageFormat *format, uint32_t source, uint64_t seed, int member, int epoch,
-    int64_t position);
+/* The plan of the sample at this position of the epoch. Where the stored images are larger than the batch's, the crop's place
+ * is random with crop 0 too. */
+void papa_recipe_sample(PapaSamplePlan *out, const PapaRecipe *recipe, const PapaImageFormat *format, uint32_t source,
+    uint64_t seed, int member, int epoch, int64_t position);
 
 /* The batch plan of this step, counted over the whole run. */
-void papa_recipe_batch(PapaBatchPlan *out, const PapaRecipe *recipe, const PapaImageFormat *format, uint64_t seed, int member, int64_t step);
+void papa_recipe_batch(
+    PapaBatchPlan *out, const PapaRecipe *recipe, const PapaImageFormat *format, uint64_t seed, int member, int64_t step);
 
 /* No augmentation: the centre of the image as large as the batch's; nothing mixed, nothing smoothed. */
 void papa_plain_sample(PapaSamplePlan *out, const PapaImageFormat *format, uint32_t source);

@@ -39,7 +39,8 @@ PapaStatus papa_data_split(PapaHeldOut *out, const PapaData *data, double fracti
     if (!(fraction >= 0 && fraction < 1))
         return papa_fail(PAPA_ERR_ARGUMENT, "the held-out fraction is %g, expected at least 0 and less than 1", fraction);
     if (m >= n)
-        return papa_fail(PAPA_ERR_ARGUMENT, "holding out %g of the %lld images of %s leaves none to train on", fraction, (long long)n, data->info.name);
+        return papa_fail(PAPA_ERR_ARGUMENT, "holding out %g of the %lld images of %s leaves none to train on", fraction,
+            (long long)n, data->info.name);
     size_t bytes = (size_t)n * sizeof(uint32_t);
     uint32_t *parts = malloc(bytes), *by_class = malloc(bytes), *shuffled = malloc(bytes);
     uint8_t *is_held = calloc((size_t)n, 1);

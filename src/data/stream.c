@@ -38,11 +38,13 @@ static PapaStatus read_error(const PapaStream *stream, uint64_t missing, const c
     if (code == Z_MEM_ERROR)
         return papa_fail_memory(1 << 17, "reading a compressed file");
     if (code == Z_BUF_ERROR)
-        return papa_fail(PAPA_ERR_FORMAT, "%s: the compressed file is truncated, %llu bytes of %s are missing", stream->path, (unsigned long long)missing, what);
+        return papa_fail(PAPA_ERR_FORMAT, "%s: the compressed file is truncated, %llu bytes of %s are missing", stream->path,
+            (unsigned long long)missing, what);
     if (code != Z_OK)
-        return papa_fail(PAPA_ERR_FORMAT, "%s: corrupt compressed data after %llu bytes: %s", stream->path, (unsigned long long)stream->position, text);
-    return papa_fail(PAPA_ERR_FORMAT, "%s: ends after %llu bytes, %llu bytes of %s are missing", stream->path, (unsigned long long)stream->position,
-        (unsigned long long)missing, what);
+        return papa_fail(PAPA_ERR_FORMAT, "%s: corrupt compressed data after %llu bytes: %s", stream->path,
+            (unsigned long long)stream->position, text);
+    return papa_fail(PAPA_ERR_FORMAT, "%s: ends after %llu bytes, %llu bytes of %s are missing", stream->path,
+        (unsigned long long)stream->position, (unsigned long long)missing, what);
 }
 
 PapaStatus papa_stream_read(PapaStream *stream, void *to, size_t bytes, const char *what)
@@ -67,7 +69,8 @@ PapaStatus papa_stream_end(PapaStream *stream)
     char more;
     int got = gzread(stream->file, &more, 1), code = Z_OK;
     if (got > 0)
-        return papa_fail(PAPA_ERR_FORMAT, "%s: longer than the %llu bytes that its header tells", stream->path, (unsigned long long)stream->position);
+        return papa_fail(PAPA_ERR_FORMAT, "%s: longer than the %llu bytes that its header tells", stream->path,
+            (unsigned long long)stream->position);
     gzerror(stream->file, &code);
     return got < 0 || code != Z_OK ? read_error(stream, 1, "checksum") : PAPA_OK;
 }
@@ -77,8 +80,8 @@ PapaStatus papa_stream_expect(PapaStream *stream, uint64_t bytes, const char *wh
     bool plain = gzdirect(stream->file);
     uint64_t most = plain ? stream->disk_bytes : stream->disk_bytes * DEFLATE_MAX_RATIO;
     if (stream->position + bytes > most)
-        return papa_fail(PAPA_ERR_FORMAT, "%s: its header tells %llu bytes of %s, but the file has only %llu bytes", stream->path, (unsigned long long)bytes,
-            what, (unsigned long long)stream->disk_bytes);
+        return papa_fail(PAPA_ERR_FORMAT, "%s: its header tells %llu bytes of %s, but the file has only %llu bytes", stream->path,
+            (unsigned long long)bytes, what, (unsigned long long)stream->disk_bytes);
     return PAPA_OK;
 }
 

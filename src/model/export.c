@@ -6,12 +6,24 @@
 
 #include <string.h>
 
-/* A copy of node whose arrays may be cut or grown by `more` inputs. */
-static Onnx__NodeProto *copy_node(PapaArena *arena, const Onnx__NodeProto *node, size_t more)
+/* Nodes change in copies, so that several edits may meet in one node. */
+typedef struct Export {
+    PapaEdit *edit;
+    PapaArena arena;
+    const PapaModel *model;
+    const Onnx__GraphProto *graph;
+    Onnx__NodeProto **copies; /* by node of the graph; NULL: unchanged */
+} Export;
+
+/* The copy of node i, whose input list has room for one more. */
+static Onnx__NodeProto *writable(Export *x, size_t i)
 {
-    Onnx__NodeProto *copy = PAPA_NEW(arena, Onnx__NodeProto);
-    char **input = PAPA_NEW_ARRAY(arena, char *, node->n_input + more), **output = PAPA_NEW_ARRAY(arena, char *, node->n_output);
-    Onnx__AttributeProto **attribute = PAPA_NEW_ARRAY(arena, Onnx__AttributeProto *, node->n_attribute);
+    if (x->copies[i])
+        return x->copies[i];
+    const Onnx__NodeProto *node = x->graph->node[i];
+    Onnx__NodeProto *copy = PAPA_NEW(&x->arena, Onnx__NodeProto);
+    char **input = PAPA_NEW_ARRAY(&x->arena, char *, node->n_input + 1), **output = PAPA_NEW_ARRAY(&x->arena, char *, node->n_output);
+    Onnx__AttributeProto **attribute = PAPA_NEW_ARRAY(&x->arena, Onnx__AttributeProto *, node->n_attribute);
     if (!copy || !input || !output || !attribute)
         return NULL;
     *copy = *node;
@@ -24,7 +36,7 @@ static Onnx__NodeProto *copy_node(PapaArena *arena, const Onnx__NodeProto *node,
     copy->input = input;
     copy->output = output;
     copy->attribute = attribute;
-    return copy;
+    return x->copies[i] = copy;
 }
 
 static bool keeps_output(const Onnx__NodeProto *node, const char *name)
@@ -35,21 +47,26 @@ static bool keeps_output(const Onnx__NodeProto *node, const char *name)
     return false;
 }
 
-static PapaStatus edit_node(PapaEdit *edit, PapaArena *arena, const PapaModel *model, const Onnx__NodeProto *node)
+static PapaStatus to_inference(Export *x, size_t i)
 {
-    const PapaOp *op = papa_op_find(node->domain, node->op_type, papa_onnx_opset(model->onnx, node->domain ? node->domain : ""));
+    const Onnx__NodeProto *node = x->graph->node[i];
+    const PapaOp *op = papa_op_find(node->domain, node->op_type, papa_onnx_opset(x->model->onnx, node->domain ? node->domain : ""));
     if (!op || !op->to_inference)
         return PAPA_OK;
-    Onnx__NodeProto *copy = copy_node(arena, node, 0);
+    Onnx__NodeProto *before = x->copies[i], *copy = writable(x, i);
     if (!copy)
         return PAPA_ERR_MEMORY;
-    if (!op->to_inference(copy))
+    if (!op->to_inference(copy)) {
+        x->copies[i] = before; /* an unchanged node keeps its bytes */
         return PAPA_OK;
-    for (size_t i = 0; i < node->n_output; i++)
-        if (*node->output[i] && !keeps_output(copy, node->output[i]))
-            PAPA_TRY(papa_edit_remove_value_info(edit, node->output[i]));
-    return papa_edit_replace_node(edit, node, (const Onnx__NodeProto *const[]){copy}, 1);
+    }
+    for (size_t k = 0; k < node->n_output; k++)
+        if (*node->output[k] && !keeps_output(copy, node->output[k]))
+            PAPA_TRY(papa_edit_remove_value_info(x->edit, node->output[k]));
+    return PAPA_OK;
 }
+
+/* ---------------------------------------------------------------- biases that the file lacks */
 
 static bool is_zero(const float *values, int64_t n)
 {
@@ -68,46 +85,132 @@ static int weight_type(const PapaModel *model, const Onnx__NodeProto *node)
     return ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT;
 }
 
-/* Writes a bias that the file lacks: a new initializer, and the layer's node with one input more. */
-static PapaStatus add_bias(PapaEdit *edit, PapaArena *arena, const PapaModel *model, const PapaParam *param, const float *values)
+/* A new initializer, and the layer's node with one input more. */
+static PapaStatus add_bias(Export *x, const PapaParam *param, const float *values)
 {
-    const Onnx__NodeProto *node = param->made_for;
     if (is_zero(values, param->count))
         return PAPA_OK;
-    const char *name = papa_edit_unique_name(edit, param->name);
-    Onnx__NodeProto *copy = copy_node(arena, node, 1);
+    size_t i = 0;
+    while (x->graph->node[i] != param->made_for)
+        i++;
+    const char *name = papa_edit_unique_name(x->edit, param->name);
+    Onnx__NodeProto *copy = writable(x, i);
     if (!name || !copy)
         return PAPA_ERR_MEMORY;
-    PAPA_TRY(papa_edit_add_initializer(edit, name, weight_type(model, node), param->shape.dim, param->shape.rank, values));
+    PAPA_TRY(papa_edit_add_initializer(x->edit, name, weight_type(x->model, param->made_for), param->shape.dim, param->shape.rank, values));
     if (copy->n_input == 2)
         copy->n_input = 3;
     copy->input[2] = (char *)name;
-    return papa_edit_replace_node(edit, node, (const Onnx__NodeProto *const[]){copy}, 1);
+    return PAPA_OK;
 }
 
-PapaStatus papa_model_edit(PapaEdit **out, const PapaModel *model, const float *store)
+/* ---------------------------------------------------------------- normalisation in front */
+
+static int input_type(const Export *x)
 {
-    PapaEdit *edit;
-    PAPA_TRY(papa_edit_new(&edit, model->onnx));
-    PapaArena arena = PAPA_ARENA_INIT;
-    PapaStatus status = PAPA_OK;
-    const Onnx__GraphProto *graph = papa_onnx_graph(model->onnx);
+    for (size_t i = 0; i < x->graph->n_input; i++)
+        if (strcmp(x->graph->input[i]->name, x->model->head.input) == 0)
+            return x->graph->input[i]->type->tensor_type->elem_type;
+    return ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT;
+}
+
+/* One value per channel, shaped to broadcast over the input: (C, 1, 1); for flat inputs one per feature. */
+static const char *add_channel_values(Export *x, const char *base, const float *channels, PapaImageSize size)
+{
+    const char *name = papa_edit_unique_name(x->edit, base);
+    bool flat = x->model->head.input_rank == 2;
+    int64_t pixels = flat ? size.height * size.width : 1, n = size.channels * pixels;
+    float *values = PAPA_NEW_ARRAY(&x->arena, float, n);
+    if (!name || !values)
+        return NULL;
+    for (int64_t i = 0; i < n; i++)
+        values[i] = channels[i / pixels];
+    const int64_t image[] = {size.channels, 1, 1}, features[] = {n};
+    int rank = x->model->head.input_rank == 4 ? 3 : 1;
+    return papa_edit_add_initializer(x->edit, name, input_type(x), rank == 3 ? image : features, rank, values) == PAPA_OK ? name : NULL;
+}
+
+static Onnx__NodeProto *new_node(Export *x, const char *type, const char *base, const char *a, const char *b)
+{
+    Onnx__NodeProto *node = PAPA_NEW(&x->arena, Onnx__NodeProto);
+    char **names = PAPA_NEW_ARRAY(&x->arena, char *, 3);
+    const char *output = papa_edit_unique_name(x->edit, base);
+    if (!node || !names || !output)
+        return NULL;
+    onnx__node_proto__init(node);
+    names[0] = (char *)a;
+    names[1] = (char *)b;
+    names[2] = (char *)output;
+    node->op_type = (char *)type;
+    node->name = (char *)output;
+    node->n_input = 2;
+    node->input = names;
+    node->n_output = 1;
+    node->output = names + 2;
+    return node;
+}
+
+/* Mul and Add in front of the input's first reader; all its readers take their result. */
+static PapaStatus scale_input(Export *x, const PapaInputScale *scale)
+{
+    const char *input = x->model->head.input, *factors = add_channel_values(x, "papa_scale", scale->scale, scale->size);
+    const char *terms = factors ? add_channel_values(x, "papa_shift", scale->shift, scale->size) : NULL;
+    Onnx__NodeProto *mul = terms ? new_node(x, "Mul", "papa_scaled", input, factors) : NULL;
+    Onnx__NodeProto *add = mul ? new_node(x, "Add", "papa_normalized", mul->output[0], terms) : NULL;
+    if (!add)
+        return PAPA_ERR_MEMORY;
+    bool placed = false;
+    for (size_t i = 0; i < x->graph->n_node; i++)
+        for (size_t k = 0; k < x->graph->node[i]->n_input; k++) {
+            if (strcmp(x->graph->node[i]->input[k], input) != 0)
+                continue;
+            if (!placed)
+                PAPA_TRY(papa_edit_insert_before(x->edit, x->graph->node[i], (const Onnx__NodeProto *const[]){mul, add}, 2));
+            placed = true;
+            Onnx__NodeProto *copy = writable(x, i);
+            if (!copy)
+                return PAPA_ERR_MEMORY;
+            copy->input[k] = add->output[0];
+        }
+    return PAPA_OK;
+}
+
+/* ---------------------------------------------------------------- all of it */
+
+static PapaStatus collect(Export *x, const float *store, const PapaInputScale *scale)
+{
+    const PapaModel *model = x->model;
+    x->copies = PAPA_NEW_ARRAY(&x->arena, Onnx__NodeProto *, x->graph->n_node);
+    if (!x->copies)
+        return PAPA_ERR_MEMORY;
     for (int i = 0; i < model->n_params; i++) {
         const PapaParam *param = &model->params[i];
         const float *values = store + param->offset;
         if (!param->tensor)
-            PAPA_GOTO(add_bias(edit, &arena, model, param, values));
+            PAPA_TRY(add_bias(x, param, values));
         else if (param->trained || param->role == PAPA_ROLE_MEAN || param->role == PAPA_ROLE_VARIANCE)
-            PAPA_GOTO(papa_edit_set_tensor(edit, param->tensor, values, param->count));
+            PAPA_TRY(papa_edit_set_tensor(x->edit, param->tensor, values, param->count));
     }
-    for (size_t i = 0; i < graph->n_node; i++)
-        PAPA_GOTO(edit_node(edit, &arena, model, graph->node[i]));
-out:
-    papa_arena_free(&arena);
+    for (size_t i = 0; i < x->graph->n_node; i++)
+        PAPA_TRY(to_inference(x, i));
+    if (scale)
+        PAPA_TRY(scale_input(x, scale));
+    for (size_t i = 0; i < x->graph->n_node; i++)
+        if (x->copies[i])
+            PAPA_TRY(papa_edit_replace_node(x->edit, x->graph->node[i], (const Onnx__NodeProto *const *)&x->copies[i], 1));
+    return PAPA_OK;
+}
+
+PapaStatus papa_model_edit(PapaEdit **out, const PapaModel *model, const float *store, const PapaInputScale *scale)
+{
+    Export x = {.model = model, .graph = papa_onnx_graph(model->onnx)};
+    PAPA_TRY(papa_edit_new(&x.edit, model->onnx));
+    PapaStatus status = collect(&x, store, scale);
+    papa_arena_free(&x.arena);
     if (status != PAPA_OK) {
-        papa_edit_free(edit);
+        papa_edit_free(x.edit);
         return status;
     }
-    *out = edit;
+    *out = x.edit;
     return PAPA_OK;
 }

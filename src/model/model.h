@@ -79,8 +79,15 @@ PapaStatus papa_model_head(PapaHead *out, const PapaModel *model, const char *ou
 
 /* ---------------------------------------------------------------- export */
 
+/* The input's normalisation, as Mul and Add in front of the network: per channel x * scale + shift. */
+typedef struct PapaInputScale {
+    PapaImageSize size;
+    float scale[4], shift[4];
+} PapaInputScale;
+
 /* Edits that turn the file into the inference form of a trained network: every parameter's values from store (those that
- * training could change), BatchNormalization with one output and running statistics, Dropout without effect. Metadata is the caller's. */
-PapaStatus papa_model_edit(PapaEdit **out, const PapaModel *model, const float *store);
+ * training could change), BatchNormalization with one output and running statistics, Dropout without effect; scale: NULL: the
+ * network expects normalised images, as it did in training. Metadata is the caller's. */
+PapaStatus papa_model_edit(PapaEdit **out, const PapaModel *model, const float *store, const PapaInputScale *scale);
 
 #endif

@@ -21,6 +21,7 @@ struct PapaNet {
 struct PapaWorker {
     PapaDevice *dev;
     char *arena;
+    size_t arena_bytes;
 };
 
 /* ---------------------------------------------------------------- compiling */
@@ -149,6 +150,18 @@ static PapaStatus upload_constants(PapaNet *net, PapaDevice *dev)
     return PAPA_OK;
 }
 
+/* Outputs are read from the arena or from the constants, and they are numbers of the graph's own making. */
+static PapaStatus check_outputs(const PapaNet *net)
+{
+    for (int i = 0; i < net->graph->n_outputs; i++) {
+        PapaValue *root = papa_value_root(net->graph->outputs[i]);
+        if (root->kind == PAPA_VALUE_TENSOR || !papa_type_is_float(root->type))
+            return papa_fail(PAPA_ERR_UNSUPPORTED, "%s: output '%s' is %s", papa_onnx_path(net->model->onnx), net->graph->outputs[i]->name,
+                root->kind == PAPA_VALUE_TENSOR ? "a tensor of the file" : "not of a float type");
+    }
+    return PAPA_OK;
+}
+
 static PapaStatus compile(PapaNet *net, const PapaNetOptions *options, const PapaTap *taps, int n_taps, PapaDevice *dev)
 {
     PapaGraphOptions how = {
@@ -158,22 +171,21 @@ static PapaStatus compile(PapaNet *net, const PapaNetOptions *options, const Pap
         .outputs = options->outputs ? options->outputs : (const char *const[]){net->model->head.logits},
         .n_outputs = options->outputs ? options->n_outputs : 1,
     };
-    PapaShape shape;
-    if (options->input_shape)
-        shape = *options->input_shape;
-    else
-        PAPA_TRY(input_shape(&shape, net->model, options));
+    PapaShape image_shape;
+    if (!options->input_shapes)
+        PAPA_TRY(input_shape(&image_shape, net->model, options));
     PAPA_TRY(papa_graph_read(&net->graph, net->model->onnx, &how));
     PAPA_TRY(bind_params(net));
-    if (net->graph->n_inputs != 1)
+    if (!options->input_shapes && net->graph->n_inputs != 1)
         return papa_fail(PAPA_ERR_UNSUPPORTED, "%s: has %d inputs, expected one", papa_onnx_path(net->model->onnx), net->graph->n_inputs);
-    PAPA_TRY(papa_graph_infer(net->graph, &shape));
+    PAPA_TRY(papa_graph_infer(net->graph, options->input_shapes ? options->input_shapes : &image_shape));
     PAPA_TRY(set_taps(net, taps, n_taps));
     PAPA_TRY(papa_graph_layout(net->graph));
     PAPA_TRY(papa_graph_fuse(net->graph));
     mark_views(net->graph);
+    PAPA_TRY(check_outputs(net));
     PAPA_TRY(prepare_nodes(net, dev));
-    PAPA_TRY(papa_plan_make(&net->plan, net->graph, net->model));
+    PAPA_TRY(papa_plan_make(&net->plan, net->graph, net->model, options->separate_blocks));
     PAPA_TRY(index_taps(net, taps, n_taps));
     return upload_constants(net, dev);
 }
@@ -247,6 +259,7 @@ PapaStatus papa_worker_new(PapaWorker **out, const PapaNet *const *nets, int n_n
         return status;
     }
     worker->arena = arena;
+    worker->arena_bytes = bytes;
     *out = worker;
     return PAPA_OK;
 }
@@ -264,6 +277,12 @@ PapaDevice *papa_worker_device(const PapaWorker *worker)
     return worker->dev;
 }
 
+void *papa_worker_arena(const PapaWorker *worker, size_t *bytes)
+{
+    *bytes = worker->arena_bytes;
+    return worker->arena;
+}
+
 static float *arena_value(const PapaPlacement *placements, const PapaValue *value, PapaWorker *worker)
 {
     return (float *)(worker->arena + placements[value->index].offset);
@@ -274,9 +293,17 @@ float *papa_net_input(const PapaNet *net, PapaWorker *worker)
     return arena_value(net->plan.values, net->graph->inputs[0], worker);
 }
 
+float *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last)
+{
+    *channels_last = net->graph->inputs[i]->channels_last;
+    return arena_value(net->plan.values, net->graph->inputs[i], worker);
+}
+
 float *papa_net_output(const PapaNet *net, PapaWorker *worker, int i)
 {
-    return arena_value(net->plan.values, net->graph->outputs[i], worker);
+    const PapaValue *output = net->graph->outputs[i];
+    PapaPlacement at = net->plan.values[output->index];
+    return at.where == PAPA_IN_CONSTANTS ? (float *)((char *)net->constants + at.offset) : arena_value(net->plan.values, output, worker);
 }
 
 float *papa_net_output_grad(const PapaNet *net, PapaWorker *worker)

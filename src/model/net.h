@@ -16,11 +16,12 @@ typedef struct PapaWorker PapaWorker;
 typedef struct PapaNetOptions {
     PapaMode mode;
     int64_t batch;
-    const PapaShape *input_shape; /* of the only input, batch included; NULL: as batch, size and the model's head say */
+    const PapaShape *input_shapes; /* one per fed input, batch included; NULL: one input, as batch, size and the model's head say */
     PapaImageSize size;         /* of the images; must agree with the file where the file says */
     const char *const *outputs; /* values to compute; NULL: the model's logits. outputs[0] is what the loss is taken on */
     int n_outputs;
     bool frozen_stats, no_dropout;
+    bool separate_blocks;       /* for tests: no two values share an address, and guards stand between them */
 } PapaNetOptions;
 
 /* dev is used to make kernel plans and to hold constants; the net must be freed with a device of the same kind. Plans depend on dev->n_threads. */
@@ -35,9 +36,12 @@ size_t papa_net_arena_bytes(const PapaNet *net);
 PapaStatus papa_worker_new(PapaWorker **out, const PapaNet *const *nets, int n_nets, PapaDevice *dev);
 void papa_worker_free(PapaWorker *worker);
 PapaDevice *papa_worker_device(const PapaWorker *worker);
+/* For tests: the arena as bytes on the device. */
+void *papa_worker_arena(const PapaWorker *worker, size_t *bytes);
 
 /* Buffers in the worker's arena, valid for this net until the worker runs another one. */
 float *papa_net_input(const PapaNet *net, PapaWorker *worker);              /* write the batch here before forward */
+float *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last); /* of a net with several inputs */
 float *papa_net_output(const PapaNet *net, PapaWorker *worker, int i);      /* read after forward */
 float *papa_net_output_grad(const PapaNet *net, PapaWorker *worker);        /* d loss / d outputs[0]: write before backward */
 

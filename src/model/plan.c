@@ -220,6 +220,17 @@ static int64_t place_blocks(Block **blocks, int n, Block **beside)
     return end;
 }
 
+/* One behind the other. */
+static int64_t separate_blocks(Block **blocks, int n)
+{
+    int64_t end = 0;
+    for (int i = 0; i < n; i++) {
+        *blocks[i]->result = end;
+        end += blocks[i]->bytes + PAPA_PLAN_GUARD;
+    }
+    return end;
+}
+
 static int64_t rounded(int64_t bytes)
 {
     return (bytes + BLOCK_ALIGN - 1) / BLOCK_ALIGN * BLOCK_ALIGN;
@@ -233,7 +244,7 @@ static void collect(Block **list, int *n, Block *block, int64_t bytes, int64_t *
         list[(*n)++] = block;
 }
 
-static PapaStatus assign(Planner *p)
+static PapaStatus assign(Planner *p, bool separate)
 {
     PapaGraph *graph = p->graph;
     PapaPlan *plan = p->plan;
@@ -256,7 +267,7 @@ static PapaStatus assign(Planner *p)
         collect(list, &n, &p->work[1][k], (int64_t)graph->nodes[k]->backward_workspace_bytes, &plan->nodes[k].backward_workspace);
         collect(list, &n, &p->kept[k], (int64_t)graph->nodes[k]->kept_bytes, &plan->nodes[k].kept);
     }
-    plan->arena_bytes = place_blocks(list, n, beside);
+    plan->arena_bytes = separate ? separate_blocks(list, n) : place_blocks(list, n, beside);
     return PAPA_OK;
 }
 
@@ -330,7 +341,7 @@ static Block *new_blocks(PapaArena *arena, int n)
     return blocks;
 }
 
-PapaStatus papa_plan_make(PapaPlan *out, PapaGraph *graph, const PapaModel *model)
+PapaStatus papa_plan_make(PapaPlan *out, PapaGraph *graph, const PapaModel *model, bool separate)
 {
     PapaArena *arena = &graph->arena;
     int n = graph->n_nodes, v = graph->n_values;
@@ -354,7 +365,7 @@ PapaStatus papa_plan_make(PapaPlan *out, PapaGraph *graph, const PapaModel *mode
         zero_unreached(&p);
     }
     choose_memory(&p);
-    PAPA_TRY(assign(&p));
+    PAPA_TRY(assign(&p, separate));
     share_views(&p);
     return PAPA_OK;
 }

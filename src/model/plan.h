@@ -24,9 +24,11 @@ typedef struct PapaPlan {
     int64_t arena_bytes, constant_bytes;
 } PapaPlan;
 
-/* The graph is final and its nodes prepared; value->param is set. outputs[0] gets a gradient in PAPA_MODE_TRAIN. Memory from the graph's
+/* separate: every block has an address of its own with PAPA_PLAN_GUARD bytes behind it, so that tests see what a reused address would hide.
+ * The graph is final and its nodes prepared; value->param is set. outputs[0] gets a gradient in PAPA_MODE_TRAIN. Memory from the graph's
  * arena. Errors: PAPA_ERR_UNSUPPORTED where a gradient must pass a node that has no backward; memory. */
-PapaStatus papa_plan_make(PapaPlan *out, PapaGraph *graph, const PapaModel *model);
+PapaStatus papa_plan_make(PapaPlan *out, PapaGraph *graph, const PapaModel *model, bool separate);
+#define PAPA_PLAN_GUARD 256
 
 /* The value whose memory this one uses. */
 static inline PapaValue *papa_value_root(PapaValue *value)

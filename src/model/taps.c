@@ -66,7 +66,8 @@ static bool find_added_bias(const Finder *f, const PapaNode *node, PapaTap *tap)
         return false;
     const PapaValue *bias = add->in[add->in[0] == node->out[0]];
     tap->bias = param_of(f, bias);
-    if (tap->bias < 0 || papa_shape_count(&bias->shape) != tap->n_channels || bias->shape.dim[bias->shape.rank - 1] != tap->n_channels)
+    if (tap->bias < 0 || papa_graph_uses(f->graph, bias) > 1 || papa_shape_count(&bias->shape) != tap->n_channels || bias->shape.rank < 1 ||
+        bias->shape.dim[bias->shape.rank - 1] != tap->n_channels)
         return false;
     tap->value = add->out[0]->name;
     tap->node = add->proto;

@@ -122,8 +122,9 @@ typedef struct PapaEnsembleMember {
 
 typedef struct PapaEnsembleOptions {
     const char *output;        /* name of the result; also the only graph output. Its type and shape are taken from member 0's output of that name */
-    int softmax_axis;          /* where softmax is set: the axis */
-    int softmax;               /* 0 none; 1 Softmax, 2 LogSoftmax applied to the mean */
+    int softmax;               /* what the result is: 0 like the members' values; 1 Softmax, 2 LogSoftmax of their mean */
+    bool probabilities;        /* each member's value goes through Softmax before the mean; then 1 gives the mean itself, 0 and 2 its Log */
+    int softmax_axis;          /* where softmax or probabilities is set: the axis */
 } PapaEnsembleOptions;
 
 /* Writes one file that computes the weighted mean of the members' outputs: shared inputs, member graphs side by side

@@ -52,6 +52,7 @@ typedef struct PapaTensorRecord {
     int type;                        /* as in the file, perhaps one that we don't know */
     PapaStorage storage;
     bool is_segment;                 /* holds a part of the elements; never read */
+    bool is_initializer;             /* of the main graph */
 } PapaTensorRecord;
 
 struct PapaOnnx {

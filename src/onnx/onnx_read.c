@@ -35,27 +35,31 @@ static PapaStatus add_initializer_name(PapaNameMap *names, const Onnx__TensorPro
     return PAPA_OK;
 }
 
-static PapaStatus check_initializers(const Onnx__GraphProto *graph)
+static PapaStatus check_initializers(PapaOnnx *onnx)
 {
+    const Onnx__GraphProto *graph = onnx->model->graph;
     PapaNameMap names = {0};
     PapaStatus status = PAPA_OK;
-    for (size_t i = 0; i < graph->n_initializer && !status; i++)
+    for (size_t i = 0; i < graph->n_initializer && !status; i++) {
         status = add_initializer_name(&names, graph->initializer[i]);
+        onnx->records[papa_tensor_record(onnx, graph->initializer[i]) - onnx->records].is_initializer = true;
+    }
     for (size_t i = 0; i < graph->n_sparse_initializer && !status; i++)
         status = add_initializer_name(&names, graph->sparse_initializer[i]->values);
     papa_name_map_free(&names);
     return status;
 }
 
-static PapaStatus check_model(const Onnx__ModelProto *model)
+static PapaStatus check_model(PapaOnnx *onnx)
 {
+    const Onnx__ModelProto *model = onnx->model;
     if (!model->has_ir_version)
         return papa_fail(PAPA_ERR_FORMAT, "not an ONNX model: no IR version");
     if (model->ir_version < OLDEST_IR || model->ir_version > NEWEST_IR)
         return papa_fail(PAPA_ERR_FORMAT, "IR version %lld, %d to %d expected", (long long)model->ir_version, OLDEST_IR, NEWEST_IR);
     if (!model->graph)
         return papa_fail(PAPA_ERR_FORMAT, "not an ONNX model: no graph");
-    return check_initializers(model->graph);
+    return check_initializers(onnx);
 }
 
 PapaStatus papa_onnx_open(PapaOnnx **out, const char *path)
@@ -75,7 +79,7 @@ PapaStatus papa_onnx_open(PapaOnnx **out, const char *path)
     PAPA_GOTO(papa_file_map(&onnx->file, path));
     status = decode(onnx);
     if (!status)
-        status = check_model(onnx->model);
+        status = check_model(onnx);
     if (status) {
         papa_fail_in(status, "%s", path);
         goto out;

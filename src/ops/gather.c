@@ -1,8 +1,7 @@
 /* Gather, by indices that are known when the graph is built, and Expand: elements that are read more than once. */
 #include "graph/fold.h"
 #include "graph/op.h"
-
-#include <stdlib.h>
+#include "kernels/reduce.h"
 
 /* ---------------------------------------------------------------- Gather */
 
@@ -173,9 +172,15 @@ static PapaStatus expand_forward(const PapaNode *node, const PapaRun *run)
 
 static PapaStatus expand_backward(const PapaNode *node, const PapaRun *run)
 {
+    const PapaShape *x = &node->in[0]->shape, *y = &node->out[0]->shape;
     float *dx = papa_din(run, node, 0);
-    PapaRegion region = papa_region_reversed(expand_region(node));
-    return dx ? PAPA_KERNEL(run->dev, papa_sum)(run->dev, dx, papa_dout(run, node, 0), &region, 1, papa_din_accumulate(run, node, 0)) : PAPA_OK;
+    int64_t stride[PAPA_MAX_RANK], none[PAPA_MAX_RANK] = {0};
+    PapaWalk walk;
+    if (!dx)
+        return PAPA_OK;
+    papa_walk_strides(stride, y->rank, x->rank, x->dim);
+    papa_walk_make(&walk, y->rank, y->dim, stride, none);
+    return PAPA_KERNEL(run->dev, papa_sum)(run->dev, dx, papa_dout(run, node, 0), &walk, 1, papa_din_accumulate(run, node, 0));
 }
 
 const PapaOp papa_ops_gather[] = {

@@ -6,6 +6,7 @@
 #include "kernels/copy.h"
 #include "kernels/eltwise.h"
 #include "kernels/matmul.h"
+#include "kernels/reduce.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -227,12 +228,11 @@ static PapaStatus gradient_c(const PapaNode *node, const PapaRun *run)
         return PAPA_KERNEL(dev, papa_colsum)(dev, dc, dy, M, N, N, accumulate);
     if (!attrs->has_c) /* beta is 0 */
         return accumulate ? PAPA_OK : papa_device_zero(dev, dc, (size_t)papa_shape_count(&node->in[2]->shape) * sizeof *dc);
-    int64_t row, column;
-    PapaRegion region = {0};
-    c_strides(attrs, &node->in[2]->shape, &row, &column);
-    papa_region_add(&region, M, row, N);
-    papa_region_add(&region, N, column, 1);
-    return PAPA_KERNEL(dev, papa_sum)(dev, dc, dy, &region, attrs->beta, accumulate);
+    PapaWalk walk;
+    int64_t stride[2], none[2] = {0, 0};
+    c_strides(attrs, &node->in[2]->shape, &stride[0], &stride[1]);
+    papa_walk_make(&walk, 2, (const int64_t[]){M, N}, stride, none);
+    return PAPA_KERNEL(dev, papa_sum)(dev, dc, dy, &walk, attrs->beta, accumulate);
 }
 
 static PapaStatus linear_backward(const PapaNode *node, const PapaRun *run)

@@ -5,11 +5,16 @@
 
 #include <math.h>
 
-/* A view of integers has nothing behind it at run time. */
+/* Of floats. Integers have nothing behind them at run time. */
+static bool is_view(const PapaNode *node, const PapaGraph *graph)
+{
+    (void)graph;
+    return papa_type_is_float(node->in[0]->type) && papa_type_is_float(node->out[0]->type);
+}
+
 static PapaStatus view_prepare(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
 {
-    bool floats = papa_type_is_float(node->in[0]->type) && papa_type_is_float(node->out[0]->type);
-    return floats ? PAPA_OK : papa_prepare_refused(node, graph, dev);
+    return is_view(node, graph) ? PAPA_OK : papa_prepare_refused(node, graph, dev);
 }
 
 /* ---------------------------------------------------------------- Reshape */
@@ -178,12 +183,6 @@ static PapaStatus cast_shape(PapaNode *node, PapaGraph *graph)
     return papa_set_output(node, 0, (int)((const CastAttrs *)node->attrs)->to, &node->in[0]->shape);
 }
 
-static bool cast_is_view(const PapaNode *node, const PapaGraph *graph)
-{
-    (void)graph;
-    return papa_type_is_float(node->in[0]->type) && papa_type_is_float(node->out[0]->type);
-}
-
 /* Integers wrap around to the type's bits, as in numpy. */
 static int64_t integer_as(int type, int64_t value)
 {
@@ -233,25 +232,25 @@ static PapaStatus cast_fold(PapaNode *node, PapaGraph *graph)
 
 const PapaOp papa_ops_reshape[] = {
     {.type = "Reshape", .since = 7, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(ReshapeAttrs),
-        .init = reshape_init, .carries_role = true, .shape = reshape_shape, .fold = papa_fold_as_is, .is_view = papa_view_always,
+        .init = reshape_init, .carries_role = true, .shape = reshape_shape, .fold = papa_fold_as_is, .is_view = is_view,
         .prepare = view_prepare},
     {.type = "Flatten", .since = 7, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(FlattenAttrs),
-        .init = flatten_init, .carries_role = true, .shape = flatten_shape, .fold = papa_fold_as_is, .is_view = papa_view_always,
+        .init = flatten_init, .carries_role = true, .shape = flatten_shape, .fold = papa_fold_as_is, .is_view = is_view,
         .prepare = view_prepare},
     {.type = "Squeeze", .since = 7, .until = 12, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(AxesAttrs),
-        .init = axes_init, .carries_role = true, .shape = squeeze_shape, .fold = papa_fold_as_is, .is_view = papa_view_always,
+        .init = axes_init, .carries_role = true, .shape = squeeze_shape, .fold = papa_fold_as_is, .is_view = is_view,
         .prepare = view_prepare},
     {.type = "Squeeze", .since = 13, .min_in = 1, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(AxesAttrs),
-        .carries_role = true, .shape = squeeze_shape, .fold = papa_fold_as_is, .is_view = papa_view_always, .prepare = view_prepare},
+        .carries_role = true, .shape = squeeze_shape, .fold = papa_fold_as_is, .is_view = is_view, .prepare = view_prepare},
     {.type = "Unsqueeze", .since = 7, .until = 12, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(AxesAttrs),
-        .init = axes_init, .carries_role = true, .shape = unsqueeze_shape, .fold = papa_fold_as_is, .is_view = papa_view_always,
+        .init = axes_init, .carries_role = true, .shape = unsqueeze_shape, .fold = papa_fold_as_is, .is_view = is_view,
         .prepare = view_prepare},
     {.type = "Unsqueeze", .since = 13, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(AxesAttrs),
-        .carries_role = true, .shape = unsqueeze_shape, .fold = papa_fold_as_is, .is_view = papa_view_always, .prepare = view_prepare},
+        .carries_role = true, .shape = unsqueeze_shape, .fold = papa_fold_as_is, .is_view = is_view, .prepare = view_prepare},
     {.type = "Identity", .since = 7, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .carries_role = true,
-        .shape = papa_shape_same, .fold = papa_fold_as_is, .is_view = papa_view_always, .layout = papa_layout_follow, .prepare = view_prepare},
+        .shape = papa_shape_same, .fold = papa_fold_as_is, .is_view = is_view, .layout = papa_layout_follow, .prepare = view_prepare},
     {.type = "Cast", .since = 7, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(CastAttrs),
-        .init = cast_init, .carries_role = true, .shape = cast_shape, .fold = cast_fold, .is_view = cast_is_view,
+        .init = cast_init, .carries_role = true, .shape = cast_shape, .fold = cast_fold, .is_view = is_view,
         .layout = papa_layout_follow, .prepare = view_prepare},
     {0},
 };

@@ -1,6 +1,6 @@
 /* REPAIR and the re-estimation of BatchNormalization: compiles the measuring net, runs parents and child through it, folds. */
 #include "soup/repair.h"
-#include "soup/fold.h"
+#include "soup/repair_fold.h"
 
 #include <assert.h>
 #include <math.h>

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct Each {
     papa_pool_task_fn *task;
@@ -44,6 +45,19 @@ static PapaStatus open_device(void *context, int worker, int task)
     (void)task;
     const Opening *opening = context;
     return papa_device_open_cpu(&opening->crew->devs[worker], opening->n_threads);
+}
+
+PapaStatus papa_crew_threads(int *threads, const PapaDeviceOptions *options)
+{
+    const char *device = options->device ? options->device : "auto";
+    if (strncmp(device, "cuda", 4) == 0 && (!device[4] || device[4] == ':'))
+        return papa_fail(PAPA_ERR_DEVICE, "device '%s': this build of papa has no CUDA", device);
+    if (strcmp(device, "auto") != 0 && strcmp(device, "cpu") != 0)
+        return papa_fail(PAPA_ERR_ARGUMENT, "device '%s' is none: expected auto, cpu, cuda or cuda:N", device);
+    if (options->threads < 0)
+        return papa_fail(PAPA_ERR_ARGUMENT, "threads is %d, expected at least 0", options->threads);
+    *threads = options->threads ? options->threads : papa_cores();
+    return PAPA_OK;
 }
 
 PapaStatus papa_crew_open(PapaCrew *out, int n_members, int threads, bool deterministic)

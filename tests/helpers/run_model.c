@@ -2,7 +2,7 @@
  *
  * Runs the model on raw float32 numbers in ONNX's order of axes and writes its output the same way. DIM...: the input's shape. --train: with
  * batch statistics, without dropout. The only input is fed; the first output is written unless NAME says otherwise. */
-#include "model/net.h"
+#include "helpers/feed.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,16 +26,6 @@ static PapaStatus write_floats(const char *path, const float *from, int64_t n)
     return PAPA_OK;
 }
 
-/* from in ONNX's order to the net's. */
-static void to_channels_last(float *to, const float *from, const PapaShape *shape)
-{
-    int64_t N = shape->dim[0], C = shape->dim[1], inner = papa_shape_count_from(shape, 2, shape->rank);
-    for (int64_t n = 0; n < N; n++)
-        for (int64_t c = 0; c < C; c++)
-            for (int64_t i = 0; i < inner; i++)
-                to[(n * inner + i) * C + c] = from[(n * C + c) * inner + i];
-}
-
 static PapaStatus run(const char *path, const char *in, const char *out_path, const PapaShape *shape, PapaMode mode, const char *output)
 {
     PapaModel *model;
@@ -47,7 +37,7 @@ static PapaStatus run(const char *path, const char *in, const char *out_path, co
         output = papa_onnx_graph(model->onnx)->output[0]->name;
     PAPA_TRY(papa_model_find_params(model, &output, 1, &(PapaModelSelection){.decay_all = true}));
     PAPA_TRY(papa_device_open_cpu(&dev, 1));
-    PapaNetOptions options = {.mode = mode, .no_dropout = true, .input_shape = shape, .outputs = &output, .n_outputs = 1};
+    PapaNetOptions options = {.mode = mode, .no_dropout = true, .input_shapes = shape, .outputs = &output, .n_outputs = 1};
     PAPA_TRY(papa_net_compile(&net, model, &options, dev));
     PAPA_TRY(papa_worker_new(&worker, (const PapaNet *const[]){net}, 1, dev));
 
@@ -58,10 +48,7 @@ static PapaStatus run(const char *path, const char *in, const char *out_path, co
         return papa_fail_memory((size_t)n, "a test");
     PAPA_TRY(papa_model_read_params(model, params));
     PAPA_TRY(read_floats(in, numbers, n));
-    if (papa_net_input_channels_last(net))
-        to_channels_last(papa_net_input(net, worker), numbers, shape);
-    else if (n)
-        memcpy(papa_net_input(net, worker), numbers, (size_t)n * sizeof *numbers);
+    feed(net, worker, 0, numbers, shape);
     PAPA_TRY(papa_net_forward(net, worker, params, NULL));
     PapaShape result = papa_net_output_shape(net, 0);
     PAPA_TRY(write_floats(out_path, papa_net_output(net, worker, 0), papa_shape_count(&result)));

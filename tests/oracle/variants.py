@@ -51,7 +51,7 @@ class Builder:
 def opset9():
     """IR 3, opset 9: BatchNormalization with five outputs, auto padding, a grouped convolution, attributes for axes."""
     b = Builder(9, 3, seed=9)
-    x = b.op("Conv", ["image", b.weight("conv1.weight", 8, 2, 3, 3), b.vector("conv1.bias", 8)], "conv1", auto_pad="SAME_UPPER", strides=[2, 2])
+    x = b.op("Conv", ["image", b.weight("conv1.weight", 8, 2, 3, 3)], "conv1", auto_pad="SAME_UPPER", strides=[2, 2])
     x = b.batch_norm(x, "bn1", 8, 5, epsilon=1e-3, momentum=.8)
     x = b.op("Relu", [x], "relu1")
     x = b.op("Conv", [x, b.weight("conv2.weight", 12, 4, 3, 2)], "conv2", group=2, pads=[1, 0, 0, 1])

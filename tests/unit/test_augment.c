@@ -18,7 +18,8 @@ static PapaDevice device = {.kind = PAPA_CPU, .n_threads = 1};
 /* pixel p becomes p + 100, so that black (100) and erased (0) can be told apart. */
 static PapaImageFormat plus_100(int64_t C, int64_t source_height, int64_t source_width, int64_t H, int64_t W, bool channels_last)
 {
-    PapaImageFormat f = {.source_height = source_height, .source_width = source_width, .C = C, .H = H, .W = W, .channels_last = channels_last};
+    PapaImageFormat f = {
+        .source_height = source_height, .source_width = source_width, .C = C, .H = H, .W = W, .channels_last = channels_last};
     for (int c = 0; c < PAPA_MAX_CHANNELS; c++) {
         f.scale[c] = 1;
         f.shift[c] = 100;
@@ -109,7 +110,8 @@ static void normalised_and_erased(void)
     papa_image_format(&f, (PapaImageSize){3, 2, 2}, false, mean, std);
     images(x, source, &plan, &unmixed, 1, f);
     CHECK_FLOATS(x, -1, -1, 0, 1, -2, 0, 0, -2, -.5f, 1.5f, 0, .5f);
-    plan = (PapaSamplePlan){.height = 2, .width = 2, .flip = 1, .erase_left = 1, .erase_height = 2, .erase_width = 1}; /* erased after the flip */
+    plan = (PapaSamplePlan){
+        .height = 2, .width = 2, .flip = 1, .erase_left = 1, .erase_height = 2, .erase_width = 1}; /* erased after the flip */
     images(x, source, &plan, &unmixed, 1, f);
     CHECK_FLOATS(x, .2f, 0, -.6f, 0, 6, 0, 2, 0, 4.5f, 0, -.5f, 0);
 }
@@ -162,9 +164,11 @@ static double reference_unmixed(const uint8_t *all, const PapaSamplePlan *p, con
     if (p->height == f->H && p->width == f->W)
         value = source_pixel(image, f, p->top + y, p->left + x, c);
     else {
-        double sy = fmin(fmax(((double)y + .5) * p->height / (double)f->H - .5, 0), p->height - 1), sx = fmin(fmax(((double)x + .5) * p->width / (double)f->W - .5, 0), p->width - 1);
+        double sy = fmin(fmax(((double)y + .5) * p->height / (double)f->H - .5, 0), p->height - 1),
+               sx = fmin(fmax(((double)x + .5) * p->width / (double)f->W - .5, 0), p->width - 1);
         double wy = sy - floor(sy), wx = sx - floor(sx);
-        int64_t y0 = p->top + (int64_t)floor(sy), x0 = p->left + (int64_t)floor(sx), y1 = p->top + (int64_t)ceil(sy), x1 = p->left + (int64_t)ceil(sx);
+        int64_t y0 = p->top + (int64_t)floor(sy), x0 = p->left + (int64_t)floor(sx), y1 = p->top + (int64_t)ceil(sy),
+                x1 = p->left + (int64_t)ceil(sx);
         value = (1 - wy) * ((1 - wx) * source_pixel(image, f, y0, x0, c) + wx * source_pixel(image, f, y0, x1, c)) +
                 wy * ((1 - wx) * source_pixel(image, f, y1, x0, c) + wx * source_pixel(image, f, y1, x1, c));
     }
@@ -189,13 +193,17 @@ static void one_reference_batch(const PapaRecipe *recipe, PapaImageFormat f, int
         for (int64_t y = 0; y < f.H; y++)
             for (int64_t u = 0; u < f.W; u++)
                 for (int64_t c = 0; c < f.C; c++) {
-                    double own = reference_unmixed(source, &plans[i], &f, y, u, c), other = reference_unmixed(source, &plans[N - 1 - i], &f, y, u, c);
+                    double own = reference_unmixed(source, &plans[i], &f, y, u, c),
+                           other = reference_unmixed(source, &plans[N - 1 - i], &f, y, u, c);
                     bool cut = y >= batch.top && y < batch.top + batch.height && u >= batch.left && u < batch.left + batch.width;
-                    double want = batch.mix == PAPA_MIX_UP ? (double)batch.lambda * own + (1 - (double)batch.lambda) * other : batch.mix == PAPA_MIX_CUT && cut ? other : own;
+                    double want = batch.mix == PAPA_MIX_CUT && cut ? other : own;
+                    if (batch.mix == PAPA_MIX_UP)
+                        want = (double)batch.lambda * own + (1 - (double)batch.lambda) * other;
                     int64_t at = f.channels_last ? (y * f.W + u) * f.C + c : (c * f.H + y) * f.W + u;
                     worst = fmax(worst, fabs((double)x[i * size + at] - want));
                 }
-    CHECK(worst < 2e-5, "%lldx%lldx%lld, batch %lld, mix %d: off by %g", (long long)f.C, (long long)f.H, (long long)f.W, (long long)N, batch.mix, worst);
+    CHECK(worst < 2e-5, "%lldx%lldx%lld, batch %lld, mix %d: off by %g", (long long)f.C, (long long)f.H, (long long)f.W,
+        (long long)N, batch.mix, worst);
     free(x);
     free(source);
     free(plans);
@@ -204,10 +212,16 @@ static void one_reference_batch(const PapaRecipe *recipe, PapaImageFormat f, int
 static void against_reference(void)
 {
     static const PapaRecipe recipes[] = {
-        {0}, {.flip = true}, {.crop = 2, .flip = true, .erasing = 1}, {.random_resized_crop = true, .flip = true, .erasing = .5f},
-        {.crop = 4, .flip = true, .mixup = 1, .erasing = .5f}, {.random_resized_crop = true, .cutmix = 1, .erasing = .5f}, {.mixup = .5f, .cutmix = .5f},
+        {0},
+        {.flip = true},
+        {.crop = 2, .flip = true, .erasing = 1},
+        {.random_resized_crop = true, .flip = true, .erasing = .5f},
+        {.crop = 4, .flip = true, .mixup = 1, .erasing = .5f},
+        {.random_resized_crop = true, .cutmix = 1, .erasing = .5f},
+        {.mixup = .5f, .cutmix = .5f},
     };
-    static const int64_t shapes[][4] = {{1, 1, 1, 1}, {1, 7, 5, 1}, {3, 5, 7, 1}, {3, 16, 16, 8}, {2, 6, 33, 5}, {4, 9, 8, 2}, {1, 28, 28, 6}};
+    static const int64_t shapes[][4] = {
+        {1, 1, 1, 1}, {1, 7, 5, 1}, {3, 5, 7, 1}, {3, 16, 16, 8}, {2, 6, 33, 5}, {4, 9, 8, 2}, {1, 28, 28, 6}};
     const double mean[] = {.5, .4, .3, .2}, std[] = {.2, .25, .3, .35};
     for (size_t r = 0; r < sizeof recipes / sizeof *recipes; r++)
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
@@ -247,7 +261,8 @@ static void draws_of_crop_and_flip(void)
     PapaRecipe recipe = {.crop = 4, .flip = true};
     for (int i = 0; i < N_DRAWS; i++) {
         PapaSamplePlan plan = draw(&recipe, &f, i);
-        CHECK(plan.top >= -4 && plan.top <= 4 && plan.left >= -4 && plan.left <= 4 && plan.height == 32 && plan.width == 32 && !plan.erase_height);
+        CHECK(plan.top >= -4 && plan.top <= 4 && plan.left >= -4 && plan.left <= 4 && plan.height == 32 && plan.width == 32 &&
+            !plan.erase_height);
         counts[plan.top + 4][plan.left + 4]++;
         flips += plan.flip;
     }
@@ -352,7 +367,8 @@ static void draws_of_cutmix(void)
     double kept = 0;
     for (int i = 0; i < N_DRAWS; i++) {
         papa_recipe_batch(&b, &recipe, &f, 1, 0, i);
-        CHECK(b.mix == PAPA_MIX_CUT && b.top >= 0 && b.left >= 0 && b.height >= 0 && b.width >= 0 && b.top + b.height <= 100 && b.left + b.width <= 50);
+        CHECK(b.mix == PAPA_MIX_CUT && b.top >= 0 && b.left >= 0 && b.height >= 0 && b.width >= 0 && b.top + b.height <= 100 &&
+            b.left + b.width <= 50);
         CHECK_NEAR((double)b.lambda, 1 - b.height * b.width / 5000., 1e-6);
         kept += (double)b.lambda;
         empty += !b.height;
@@ -402,9 +418,15 @@ static void refused(void)
         PapaRecipe recipe;
         const char *text;
     } table[] = {
-        {{.crop = -1}, "padding is -1"}, {{.crop = 4, .random_resized_crop = true}, "exclude"}, {{.erasing = 1.5f}, "erasing is 1.5"},
-        {{.erasing = NAN}, "erasing is"}, {{.smoothing = 1}, "smoothing is 1"}, {{.smoothing = -.1f}, "smoothing is -0.1"}, {{.mixup = -1}, "mixup's alpha is -1"},
-        {{.mixup = NAN}, "mixup"}, {{.cutmix = INFINITY}, "CutMix's alpha is inf"},
+        {{.crop = -1}, "padding is -1"},
+        {{.crop = 4, .random_resized_crop = true}, "exclude"},
+        {{.erasing = 1.5f}, "erasing is 1.5"},
+        {{.erasing = NAN}, "erasing is"},
+        {{.smoothing = 1}, "smoothing is 1"},
+        {{.smoothing = -.1f}, "smoothing is -0.1"},
+        {{.mixup = -1}, "mixup's alpha is -1"},
+        {{.mixup = NAN}, "mixup"},
+        {{.cutmix = INFINITY}, "CutMix's alpha is inf"},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         CHECK_FAILS(papa_recipe_check(&table[i].recipe, &f), PAPA_ERR_ARGUMENT, table[i].text);

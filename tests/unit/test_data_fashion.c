@@ -57,7 +57,8 @@ static void look_up(void)
     CHECK_OK(papa_data_open(&data, "fashion-mnist", PAPA_SPLIT_TEST, fits, NULL)); /* not there: the system's */
     papa_data_close(data);
     scratch_write(scratch("own/fashion-mnist/train-labels-idx1-ubyte"), "x", 1);
-    CHECK_FAILS(papa_data_open(&data, "fashion-mnist", PAPA_SPLIT_TRAIN, fits, NULL), PAPA_ERR_IO, "own/fashion-mnist: train-images-idx3-ubyte[.gz] is not there");
+    CHECK_FAILS(papa_data_open(&data, "fashion-mnist", PAPA_SPLIT_TRAIN, fits, NULL), PAPA_ERR_IO,
+        "own/fashion-mnist: train-images-idx3-ubyte[.gz] is not there");
     unsetenv("PAPA_DATA");
 }
 

@@ -50,6 +50,7 @@ static int light(int y, int x, int c) { return (void)y, (void)x, (void)c, 200; }
 static int inks(int y, int x, int c) { return (void)y, (void)x, (const int[]){200, 100, 50, 204}[c]; }
 static int ramp(int y, int x, int c) { return c == 0 ? x / 2 : c == 1 ? y / 2 : 100; }
 static int bars(int y, int x, int c) { return (void)y, (void)c, x < 16 || x >= 48 ? 255 : 40; }
+static int stripes(int y, int x, int c) { return (void)y, (void)c, x / 8 % 2 ? 220 : 30; }
 static int noise(int y, int x, int c) { return (y * 131 + x * 71 + c * 17 + y * x) % 256; }
 
 static void write_rgb(const char *path, int width, int height, pixel_fn *pixel)
@@ -81,7 +82,8 @@ static void classes_and_order(void)
         PapaData *data;
         CHECK_OK(open_any(&data, "flat", split ? PAPA_SPLIT_TEST : PAPA_SPLIT_TRAIN));
         PapaDataInfo info = papa_data_info(data);
-        CHECK(info.n == 5 && info.channels == 3 && info.height == 10 && info.width == 12 && info.n_classes == 3 && !papa_data_has_splits(data));
+        CHECK(info.n == 5 && info.channels == 3 && info.height == 10 && info.width == 12 && info.n_classes == 3 &&
+            !papa_data_has_splits(data));
         const char *const names[] = {"Zoo", "ant", "zebra"};
         const int labels[] = {0, 1, 1, 1, 2}, is_red[] = {0, 1, 0, 1, 1}; /* ant: 10.jpeg, 2.JPG, link.jpg */
         for (int c = 0; c < 3; c++)
@@ -135,7 +137,8 @@ static void bad_folders(void)
     scratch_write(scratch("hollow/b/1.png"), "x", 1);
     CHECK_FAILS(open_any(&data, "hollow", PAPA_SPLIT_TRAIN), PAPA_ERR_FORMAT, "class folder");
     CHECK(strstr(papa_error(), "hollow/b holds no JPEG file") != NULL);
-    CHECK_FAILS(papa_data_open(&data, scratch("flat"), PAPA_SPLIT_TRAIN, (PapaImageSize){4, 8, 8}, NULL), PAPA_ERR_MISMATCH, "1 or 3 channels, but 4");
+    CHECK_FAILS(papa_data_open(&data, scratch("flat"), PAPA_SPLIT_TRAIN, (PapaImageSize){4, 8, 8}, NULL), PAPA_ERR_MISMATCH,
+        "1 or 3 channels, but 4");
 }
 
 /* ---------------------------------------------------------------- pixels */
@@ -230,6 +233,12 @@ static void resizing(void)
                 CHECK_NEAR(x[(y * side + u) * 3 + 2], 100, 2.5);
             }
     }
+    /* Scaled decoding is never coarser than the wanted size: stripes of 2 pixels keep their full contrast. */
+    unsigned char striped[64 * 64];
+    write_jpeg(scratch("stripes.jpg"), 256, 256, JCS_GRAYSCALE, 1, false, stripes);
+    decode(striped, "stripes.jpg", 1, 64, 64);
+    for (int i = 0; i < 64 * 64; i++)
+        CHECK_NEAR(striped[i], stripes(0, i % 64 * 4, 0), 8);
     decode(x, "ramp.jpg", 3, 8, 32); /* the middle quarter of the rows */
     CHECK_NEAR(x[0], 4, 3);
     CHECK_NEAR(x[1], 96 + 4, 3);

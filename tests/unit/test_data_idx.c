@@ -206,7 +206,8 @@ static void good_cifar(void)
         write_cifar10(folders[k]);
         CHECK_OK(papa_data_open(&data, scratch("%s", opened[k]), PAPA_SPLIT_TRAIN, any_size, NULL));
         PapaDataInfo info = papa_data_info(data);
-        CHECK(info.n == 6 && info.channels == 3 && info.height == 32 && info.width == 32 && info.n_classes == 10 && papa_data_has_splits(data));
+        CHECK(info.n == 6 && info.channels == 3 && info.height == 32 && info.width == 32 && info.n_classes == 10 &&
+            papa_data_has_splits(data));
         CHECK(!strcmp(info.class_names[9], "9"));
         const int labels[] = {1, 2, 3, 3, 4, 5}, record[] = {0, 0, 1, 0, 1, 2};
         for (int i = 0; i < 6; i++) {

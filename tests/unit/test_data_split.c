@@ -11,7 +11,8 @@
 /* Images of 1 x 2; class c has (c + 1) tenths of the images. */
 static PapaData *make_set(void)
 {
-    uint8_t images[16 + 2 * N] = {0, 0, 8, 3, 0, 0, N >> 8, N & 255, 0, 0, 0, 1, 0, 0, 0, 2}, labels[8 + N] = {0, 0, 8, 1, 0, 0, N >> 8, N & 255};
+    uint8_t images[16 + 2 * N] = {0, 0, 8, 3, 0, 0, N >> 8, N & 255, 0, 0, 0, 1, 0, 0, 0, 2};
+    uint8_t labels[8 + N] = {0, 0, 8, 1, 0, 0, N >> 8, N & 255};
     for (int i = 0; i < N; i++) {
         int turn = i % 10;
         labels[8 + i] = turn == 0 ? 0 : turn < 3 ? 1 : turn < 6 ? 2 : 3;
@@ -85,6 +86,21 @@ static void every_image_has_its_chance(const PapaData *data)
         CHECK(abs(counts[i] - 40) < 28, "image %d was held out %d times", i, counts[i]);
 }
 
+/* Five images: shares .5, 1, 1.5 and 2. Which class is rounded up is drawn too: class 0 gets 200 of 400, standard deviation 10. */
+static void shares_are_rounded_at_random(const PapaData *data)
+{
+    int held[4] = {0};
+    for (uint64_t seed = 0; seed < 400; seed++) {
+        PapaHeldOut parts;
+        CHECK_OK(papa_data_split(&parts, data, .005, seed));
+        for (int64_t i = 0; i < parts.n_held; i++)
+            held[papa_data_labels(data)[parts.held[i]]]++;
+        papa_data_unsplit(&parts);
+    }
+    for (int c = 0; c < 4; c++)
+        CHECK(abs(held[c] - 200 * (c + 1)) < 45, "class %d: %d held out", c, held[c]);
+}
+
 static void orders(void)
 {
     uint32_t indices[64], a[64], b[64], seen[256] = {0};
@@ -142,6 +158,7 @@ int main(void)
     if (data) {
         splits(data);
         every_image_has_its_chance(data);
+        shares_are_rounded_at_random(data);
         orders();
         statistics(data);
     }

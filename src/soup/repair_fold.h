@@ -1,6 +1,6 @@
 /* REPAIR's arithmetic on the host: statistics over several passes, and folding a correction into a layer. */
-#ifndef PAPA_FOLD_H
-#define PAPA_FOLD_H
+#ifndef PAPA_REPAIR_FOLD_H
+#define PAPA_REPAIR_FOLD_H
 
 #include "soup/repair.h"
 

@@ -1,5 +1,5 @@
 /* See fold.h. Everything is computed in double and rounded once. */
-#include "soup/fold.h"
+#include "soup/repair_fold.h"
 
 #include <assert.h>
 #include <math.h>

@@ -1,0 +1,123 @@
+#include "train/evaluate.h"
+
+#include "soup/soup.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Scoring {
+    const PapaScorer *scorer;
+    float *const *stores;
+    int n_stores;
+    int64_t n_batches;
+    PapaEnsembleMean mean;
+    PapaScoreSums *sums; /* (n_stores or 1, n_batches) */
+} Scoring;
+
+/* Readies batch b in the seat: plans and labels. The rows behind the valid ones repeat the last image. */
+static int64_t plan_batch(const PapaScorer *s, PapaSeat *seat, int64_t b)
+{
+    int64_t first = b * s->batch, n_valid = s->n - first < s->batch ? s->n - first : s->batch;
+    const int32_t *labels = papa_data_labels(s->feed.data);
+    for (int64_t i = 0; i < s->batch; i++) {
+        int64_t at = first + (i < n_valid ? i : n_valid - 1);
+        uint32_t source = s->indices ? s->indices[at] : (uint32_t)at;
+        papa_plain_sample(&seat->host_samples[i], &s->feed.format, source);
+        seat->host_labels[i] = labels[source];
+    }
+    return n_valid;
+}
+
+static PapaStatus fill_input(const PapaScorer *s, PapaSeat *seat)
+{
+    PapaBatchPlan plain;
+    papa_plain_batch(&plain);
+    return papa_feed_batch(&s->feed, seat, papa_net_input(s->net, seat->worker), &plain, s->batch, false);
+}
+
+/* Counts what lies in logits (device memory). */
+static PapaStatus count(PapaScoreSums *sums, const PapaScorer *s, PapaSeat *seat, const float *logits, int64_t n_valid)
+{
+    PapaDevice *dev = seat->dev;
+    PapaSeatNumbers numbers = {.n_valid = n_valid};
+    PAPA_TRY(papa_device_upload(dev, seat->numbers, &numbers, sizeof numbers));
+    PAPA_TRY(papa_device_upload(dev, seat->labels, seat->host_labels, (size_t)s->batch * sizeof *seat->labels));
+    PAPA_TRY(PAPA_KERNEL(dev, papa_loss_score)(dev, seat->sums, logits, seat->labels, &seat->numbers->n_valid, seat->rows, s->batch, seat->n_classes));
+    PAPA_TRY(papa_device_download(dev, sums, seat->sums, sizeof *sums));
+    if (s->n_done)
+        atomic_fetch_add(s->n_done, 1);
+    return PAPA_OK;
+}
+
+static PapaStatus score_batch(void *context, int worker, int task)
+{
+    const Scoring *scoring = context;
+    const PapaScorer *s = scoring->scorer;
+    PapaSeat *seat = &s->seats[worker];
+    int64_t n_valid = plan_batch(s, seat, task % scoring->n_batches);
+    PAPA_TRY(fill_input(s, seat));
+    PAPA_TRY(papa_net_forward(s->net, seat->worker, scoring->stores[task / scoring->n_batches], NULL));
+    return count(&scoring->sums[task], s, seat, papa_net_output(s->net, seat->worker, 0), n_valid);
+}
+
+static PapaStatus score_ensemble_batch(void *context, int worker, int task)
+{
+    const Scoring *scoring = context;
+    const PapaScorer *s = scoring->scorer;
+    PapaSeat *seat = &s->seats[worker];
+    int64_t n_logits = s->batch * seat->n_classes, n_valid = 0;
+    memset(seat->host_sum, 0, (size_t)n_logits * sizeof *seat->host_sum);
+    for (int k = 0; k < scoring->n_stores; k++) {
+        n_valid = plan_batch(s, seat, task); /* again: the input's memory is the net's to reuse */
+        PAPA_TRY(fill_input(s, seat));
+        PAPA_TRY(papa_net_forward(s->net, seat->worker, scoring->stores[k], NULL));
+        PAPA_TRY(papa_device_download(seat->dev, seat->host_logits, papa_net_output(s->net, seat->worker, 0), (size_t)n_logits * sizeof *seat->host_logits));
+        papa_ensemble_add(seat->host_sum, seat->host_logits, s->batch, seat->n_classes, 1.0 / scoring->n_stores, scoring->mean);
+    }
+    papa_ensemble_finish(seat->host_logits, seat->host_sum, s->batch, seat->n_classes, scoring->mean);
+    PAPA_TRY(papa_device_upload(seat->dev, seat->targets, seat->host_logits, (size_t)n_logits * sizeof *seat->targets));
+    return count(&scoring->sums[task], s, seat, seat->targets, n_valid);
+}
+
+static PapaScore finish(const PapaScoreSums *sums, int64_t n_batches, int64_t n_classes)
+{
+    PapaScoreSums total = {0};
+    for (int64_t b = 0; b < n_batches; b++) {
+        total.loss += sums[b].loss;
+        total.top1 += sums[b].top1;
+        total.top5 += sums[b].top5;
+        total.n += sums[b].n;
+    }
+    double n = (double)total.n; /* 0 makes everything NaN */
+    return (PapaScore){.accuracy = (double)total.top1 / n, .top5 = n_classes < 10 ? NAN : (double)total.top5 / n, .loss = total.loss / n, .n = total.n};
+}
+
+static PapaStatus score(PapaScore *scores, const PapaScorer *scorer, Scoring *scoring, int n_scores, papa_pool_task_fn *task)
+{
+    scoring->scorer = scorer;
+    scoring->n_batches = (scorer->n + scorer->batch - 1) / scorer->batch;
+    int64_t n_tasks = n_scores * scoring->n_batches;
+    if (n_tasks > INT32_MAX)
+        return papa_fail(PAPA_ERR_ARGUMENT, "%lld batches to score at once are too many", (long long)n_tasks);
+    scoring->sums = calloc((size_t)n_tasks + 1, sizeof *scoring->sums);
+    if (!scoring->sums)
+        return papa_fail_memory((size_t)n_tasks * sizeof *scoring->sums, "scores");
+    PapaStatus status = papa_pool_for(scorer->crew->pool, (int)n_tasks, task, scoring);
+    for (int i = 0; i < n_scores && status == PAPA_OK; i++)
+        scores[i] = finish(scoring->sums + i * scoring->n_batches, scoring->n_batches, scorer->seats[0].n_classes);
+    free(scoring->sums);
+    return status;
+}
+
+PapaStatus papa_score_stores(PapaScore *scores, const PapaScorer *scorer, float *const *stores, int n_stores)
+{
+    Scoring scoring = {.stores = stores, .n_stores = n_stores};
+    return score(scores, scorer, &scoring, n_stores, score_batch);
+}
+
+PapaStatus papa_score_ensemble(PapaScore *out, const PapaScorer *scorer, float *const *stores, int n_stores, PapaEnsembleMean mean)
+{
+    Scoring scoring = {.stores = stores, .n_stores = n_stores, .mean = mean};
+    return score(out, scorer, &scoring, 1, score_ensemble_batch);
+}

@@ -1,0 +1,184 @@
+#include "train/trainer.h"
+
+#include "base/rng.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* ---------------------------------------------------------------- its cell of the grid */
+
+static int grid_length(const PapaGrid *grid)
+{
+    return grid->n > 0 ? grid->n : 1;
+}
+
+static float grid_value(const PapaGrid *grid, int i)
+{
+    return grid->n > 0 ? grid->values[i] : 0;
+}
+
+PapaStatus papa_deal_recipes(PapaMember *members, int n_members, const PapaTrainOptions *options)
+{
+    const PapaGrid *grids[] = {&options->mixup, &options->smoothing, &options->cutmix, &options->erasing};
+    enum { MIXUP, SMOOTHING, CUTMIX, ERASING, N_GRIDS };
+    uint32_t n_cells = 1;
+    for (int g = 0; g < N_GRIDS; g++)
+        n_cells *= (uint32_t)grid_length(grids[g]);
+    uint32_t *cells = malloc(n_cells * sizeof *cells);
+    if (!cells)
+        return papa_fail_memory(n_cells * sizeof *cells, "the regularisation grid");
+    for (uint32_t i = 0; i < n_cells; i++)
+        cells[i] = i;
+    PapaRng rng = papa_rng(options->seed, PAPA_RNG_GRID, -1, 0, 0);
+    papa_rng_shuffle(&rng, cells, n_cells);
+    for (int j = 0; j < n_members; j++) {
+        float value[N_GRIDS];
+        uint32_t cell = cells[(uint32_t)j % n_cells];
+        for (int g = 0; g < N_GRIDS; g++) {
+            uint32_t n = (uint32_t)grid_length(grids[g]);
+            value[g] = grid_value(grids[g], (int)(cell % n));
+            cell /= n;
+        }
+        members[j].recipe = (PapaRecipe){.crop = options->crop, .random_resized_crop = options->random_resized_crop, .flip = options->flip,
+            .erasing = value[ERASING], .mixup = value[MIXUP], .cutmix = value[CUTMIX], .smoothing = value[SMOOTHING]};
+    }
+    free(cells);
+    return PAPA_OK;
+}
+
+/* ---------------------------------------------------------------- memory and first values */
+
+static PapaStatus new_floats(PapaDevice *dev, float **out, int64_t n, const char *purpose)
+{
+    void *memory;
+    PAPA_TRY(papa_device_alloc(dev, &memory, (size_t)n * sizeof **out, purpose));
+    *out = memory;
+    return papa_device_zero(dev, memory, (size_t)n * sizeof **out);
+}
+
+static PapaStatus init_params(PapaMember *member, const PapaTrainer *trainer, PapaDevice *dev)
+{
+    const PapaModel *model = trainer->model;
+    const PapaTrainOptions *o = trainer->options;
+    size_t bytes = (size_t)model->store.n_total * sizeof(float);
+    float *host = malloc(bytes);
+    if (!host)
+        return papa_fail_memory(bytes, "a member's first values");
+    PapaStatus status;
+    PAPA_GOTO(papa_model_read_params(model, host));
+    if (o->init != PAPA_INIT_FILE)
+        PAPA_GOTO(papa_model_init_params(model, host, o->seed, o->init == PAPA_INIT_SAME ? 0 : member->index));
+    PAPA_GOTO(papa_device_upload(dev, member->params, host, bytes));
+out:
+    free(host);
+    return status;
+}
+
+PapaStatus papa_member_open(PapaMember *out, int index, const PapaTrainer *trainer)
+{
+    const PapaTrainOptions *o = trainer->options;
+    PapaStoreLayout store = trainer->model->store;
+    PapaDevice *dev = trainer->crew->main;
+    out->index = index;
+    out->last_loss = NAN;
+    out->order = malloc((size_t)trainer->n_train * sizeof *out->order);
+    if (!out->order)
+        return papa_fail_memory((size_t)trainer->n_train * sizeof *out->order, "a member's data order");
+    PAPA_TRY(new_floats(dev, &out->params, store.n_total, "a member's parameters"));
+    if (o->optimizer != PAPA_OPTIMIZER_SGD || o->momentum != 0)
+        PAPA_TRY(new_floats(dev, &out->first, store.n_trained, "a member's momentum"));
+    if (o->optimizer != PAPA_OPTIMIZER_SGD)
+        PAPA_TRY(new_floats(dev, &out->second, store.n_trained, "a member's second moments"));
+    return init_params(out, trainer, dev);
+}
+
+void papa_member_close(PapaMember *member, PapaDevice *dev)
+{
+    papa_device_free(dev, member->params);
+    papa_device_free(dev, member->first);
+    papa_device_free(dev, member->second);
+    free(member->order);
+    *member = (PapaMember){0};
+}
+
+/* ---------------------------------------------------------------- one step */
+
+static PapaStatus make_batch(const PapaTrainer *t, PapaSeat *seat, PapaMember *member, const PapaNet *net, int64_t N, int64_t step)
+{
+    const PapaTrainOptions *o = t->options;
+    int64_t in_epoch = step % t->steps_per_epoch, first = in_epoch * t->batch;
+    int epoch = (int)(step / t->steps_per_epoch);
+    if (in_epoch == 0)
+        papa_data_order(member->order, t->indices, t->n_train, o->seed, member->index, epoch);
+    for (int64_t i = 0; i < N; i++)
+        papa_recipe_sample(&seat->host_samples[i], &member->recipe, &t->feed.format, member->order[first + i], o->seed, member->index, epoch, first + i);
+    PapaBatchPlan plan;
+    papa_recipe_batch(&plan, &member->recipe, &t->feed.format, o->seed, member->index, step);
+    return papa_feed_batch(&t->feed, seat, papa_net_input(net, seat->worker), &plan, N, true);
+}
+
+static PapaStatus upload_numbers(const PapaTrainer *t, PapaSeat *seat, const PapaMember *member, int64_t N, int64_t step)
+{
+    const PapaTrainOptions *o = t->options;
+    PapaRng dropout = papa_rng(o->seed, PAPA_RNG_DROPOUT, member->index, (uint32_t)step, 0);
+    PapaSeatNumbers numbers = {
+        .step = {.dropout_key = {dropout.key[0], dropout.key[1]}, .dropout_name = {dropout.counter[1], dropout.counter[3]}},
+        .optimizer = {
+            .lr = (float)papa_rate(&t->rates, step),
+            .correction1 = (float)(1 - pow(o->beta1, (double)(step + 1))),
+            .root_correction2 = (float)sqrt(1 - pow(o->beta2, (double)(step + 1))),
+        },
+        .n_valid = N,
+    };
+    return papa_device_upload(seat->dev, seat->numbers, &numbers, sizeof numbers);
+}
+
+static PapaStatus update(const PapaTrainer *t, PapaSeat *seat, PapaMember *member)
+{
+    const PapaTrainOptions *o = t->options;
+    PapaStoreLayout store = t->model->store;
+    PapaDevice *dev = seat->dev;
+    const PapaOptimizerNumbers *numbers = &seat->numbers->optimizer;
+    if (o->clip > 0)
+        PAPA_TRY(PAPA_KERNEL(dev, papa_optimizer_clip)(dev, seat->clip, seat->clip_blocks, seat->grads, o->clip, store.n_trained));
+    const PapaClip *clip = o->clip > 0 ? seat->clip : NULL;
+    if (o->optimizer == PAPA_OPTIMIZER_SGD) {
+        PapaSgd sgd = {.momentum = o->momentum, .weight_decay = o->weight_decay, .nesterov = o->nesterov};
+        return PAPA_KERNEL(dev, papa_optimizer_sgd)(dev, member->params, member->first, seat->grads, clip, numbers, sgd, store.n_decayed, store.n_trained);
+    }
+    PapaAdam adam = {.beta1 = o->beta1, .beta2 = o->beta2, .eps = o->adam_eps, .weight_decay = o->weight_decay, .decoupled = o->optimizer == PAPA_OPTIMIZER_ADAMW};
+    return PAPA_KERNEL(dev, papa_optimizer_adam)(dev, member->params, member->first, member->second, seat->grads, clip, numbers, adam, store.n_decayed,
+        store.n_trained);
+}
+
+static PapaStatus check_loss(const PapaTrainer *t, PapaSeat *seat, PapaMember *member, int64_t step)
+{
+    float loss;
+    PAPA_TRY(papa_device_download(seat->dev, &loss, seat->loss, sizeof loss));
+    if (!isfinite(loss))
+        return papa_fail(PAPA_ERR_NUMERIC, "member %d: the loss is %g at step %lld of %lld (learning rate %g): it diverged; try a lower learning rate or clipping",
+            member->index, (double)loss, (long long)step + 1, (long long)t->n_steps, papa_rate(&t->rates, step));
+    member->loss_sum += loss;
+    member->n_losses++;
+    member->last_loss = loss;
+    return PAPA_OK;
+}
+
+PapaStatus papa_member_step(void *context, int worker, int index, int64_t step)
+{
+    const PapaTrainer *t = context;
+    PapaSeat *seat = &t->seats[worker];
+    PapaMember *member = &t->members[index];
+    PapaDevice *dev = seat->dev;
+    bool last = t->last_batch && step % t->steps_per_epoch == t->steps_per_epoch - 1;
+    const PapaNet *net = last ? t->last_net : t->net;
+    int64_t N = last ? t->last_batch : t->batch;
+    PAPA_TRY(make_batch(t, seat, member, net, N, step));
+    PAPA_TRY(upload_numbers(t, seat, member, N, step));
+    PAPA_TRY(papa_net_forward(net, seat->worker, member->params, &seat->numbers->step));
+    PAPA_TRY(PAPA_KERNEL(dev, papa_loss_train)(dev, seat->loss, papa_net_output_grad(net, seat->worker), papa_net_output(net, seat->worker, 0), seat->targets,
+        &seat->numbers->n_valid, seat->rows, N, t->n_classes));
+    PAPA_TRY(papa_net_backward(net, seat->worker, member->params, seat->grads, &seat->numbers->step));
+    PAPA_TRY(update(t, seat, member));
+    return check_loss(t, seat, member, step);
+}

@@ -1,0 +1,95 @@
+/* What a run trains on: the model with its selection, the images, who is held out, how pixels become numbers. */
+#include "train/training.h"
+
+#include <stdio.h>
+#include <string.h>
+
+PapaStatus papa_training_open_model(PapaTraining *t, const PapaModel *model)
+{
+    const PapaTrainOptions *o = &t->options;
+    PAPA_TRY(papa_model_open(&t->model, papa_onnx_path(model->onnx)));
+    PapaModelSelection selection = {.output = o->output, .train = o->train, .freeze = o->freeze, .freeze_bn = o->freeze_bn, .decay_all = o->decay_all,
+        .make_biases = true};
+    return papa_model_select(t->model, &selection);
+}
+
+/* ---------------------------------------------------------------- images */
+
+static bool fits(int64_t model, int64_t data)
+{
+    return model == 0 || model == data;
+}
+
+/* Fashion-MNIST is taken unasked only where it is plainly meant. */
+static PapaStatus default_data(PapaTraining *t)
+{
+    const PapaHead *head = &t->model->head;
+    bool shape = head->input_rank == 2 ? head->features == 28 * 28 : fits(head->size.channels, 1) && fits(head->size.height, 28) && fits(head->size.width, 28);
+    if (shape && fits(head->n_classes, 10)) {
+        t->options.data = "fashion-mnist";
+        papa_remark(t->hooks, "data: fashion-mnist, which fits the model");
+        return PAPA_OK;
+    }
+    char size[80];
+    if (head->input_rank == 2)
+        snprintf(size, sizeof size, "%lld features", (long long)head->features);
+    else
+        snprintf(size, sizeof size, "%lldx%lldx%lld", (long long)head->size.channels, (long long)head->size.height, (long long)head->size.width);
+    return papa_fail(PAPA_ERR_ARGUMENT, "%s: takes images of %s and tells %d classes apart, so fashion-mnist (1x28x28, 10 classes) does not fit: name a data set",
+        papa_onnx_path(t->model->onnx), size, head->n_classes);
+}
+
+static PapaStatus check_same_shape(const PapaData *data, const PapaData *test)
+{
+    PapaDataInfo a = papa_data_info(data), b = papa_data_info(test);
+    if (a.channels != b.channels || a.height != b.height || a.width != b.width)
+        return papa_fail(PAPA_ERR_MISMATCH, "%s: test images of %lldx%lldx%lld, training images of %s are %lldx%lldx%lld", b.name, (long long)b.channels,
+            (long long)b.height, (long long)b.width, a.name, (long long)a.channels, (long long)a.height, (long long)a.width);
+    if (b.n_classes > a.n_classes)
+        return papa_fail(PAPA_ERR_MISMATCH, "%s: has %d classes, the training images of %s have %d", b.name, b.n_classes, a.name, a.n_classes);
+    return PAPA_OK;
+}
+
+/* Without test images of its own a set is no test for what was trained on it. */
+static PapaStatus open_test(PapaTraining *t, PapaImageSize size)
+{
+    const PapaTrainOptions *o = &t->options;
+    const char *name = o->test_data ? o->test_data : o->data;
+    if (!o->test_data && o->test_split == PAPA_SPLIT_TEST && !papa_data_has_splits(t->data)) {
+        papa_remark(t->hooks, "%s has no test images: there will be no test scores", name);
+        return PAPA_OK;
+    }
+    PAPA_TRY(papa_data_open(&t->test, name, o->test_split, size, t->hooks));
+    return check_same_shape(t->data, t->test);
+}
+
+PapaStatus papa_training_open_data(PapaTraining *t)
+{
+    const PapaTrainOptions *o = &t->options;
+    PapaImageSize size = t->model->head.size;
+    if (!o->data)
+        PAPA_TRY(default_data(t));
+    PAPA_TRY(papa_data_open(&t->data, o->data, PAPA_SPLIT_TRAIN, size, t->hooks));
+    PAPA_TRY(open_test(t, size));
+    PAPA_TRY(papa_data_split(&t->parts, t->data, o->val_fraction, o->seed));
+    PapaDataInfo info = papa_data_info(t->data);
+    int n_classes = t->model->head.n_classes;
+    if (n_classes > info.n_classes)
+        papa_remark(t->hooks, "the model has %d classes, %s has %d: the others get no images", n_classes, info.name, info.n_classes);
+    return PAPA_OK;
+}
+
+PapaStatus papa_training_normalize(PapaTraining *t)
+{
+    const PapaTrainOptions *o = &t->options;
+    PapaDataInfo info = papa_data_info(t->data);
+    if (!o->n_norm)
+        return papa_data_stats(t->mean, t->std, t->data, t->parts.train, t->parts.n_train, t->crew.pool);
+    if (o->n_norm != info.channels)
+        return papa_fail(PAPA_ERR_ARGUMENT, "mean and std have %d values, images of %s have %lld channels", o->n_norm, info.name, (long long)info.channels);
+    for (int c = 0; c < o->n_norm; c++) {
+        t->mean[c] = o->mean[c];
+        t->std[c] = o->std[c];
+    }
+    return PAPA_OK;
+}

@@ -1,0 +1,70 @@
+/* A whole run of papa_train: from options to files. The parts that only the files of this run know. */
+#ifndef PAPA_TRAINING_H
+#define PAPA_TRAINING_H
+
+#include "soup/repair.h"
+#include "train/metadata.h"
+#include "train/metrics.h"
+#include "train/progress.h"
+#include "train/train_options.h"
+#include "train/trainer.h"
+
+typedef struct PapaTraining {
+    PapaTrainOptions options;    /* resolved */
+    const PapaHooks *hooks;
+    PapaModel *model;            /* own handle: its selection is this run's */
+
+    PapaData *data, *test;       /* test: NULL where there are no test images */
+    PapaHeldOut parts;
+    double mean[PAPA_MAX_CHANNELS], std[PAPA_MAX_CHANNELS];
+
+    PapaCrew crew;
+    PapaTrainer trainer;
+    PapaScorer val, on_test;
+    atomic_llong n_scored;
+    PapaMeter meter;
+    PapaMetrics metrics;
+
+    PapaRepair *repair;          /* NULL: nothing is repaired */
+    PapaSeat repair_seat;        /* makes its batches */
+    PapaFeed repair_feed;
+    uint32_t *repair_order;      /* images it sees */
+
+    float **spare;               /* n_spare stores: children of papa-all and papa-2; later the soups */
+    int n_spare;
+    float *plain, *soup, *greedy; /* device stores; soups */
+    bool *taken;                 /* by member: in the greedy soup */
+    bool has_greedy;             /* there were held-out images to choose on */
+    PapaScore *last_val;         /* by member, on the held-out images, as they are now */
+    PapaScore soup_val, greedy_val, ensemble_val;
+    int64_t reached;             /* steps done by every member */
+    bool stopped;
+} PapaTraining;
+
+/* ---- train_data.c ---- */
+
+/* Opens model, training and test data, holds out, and finds the normalisation. */
+PapaStatus papa_training_open_model(PapaTraining *t, const PapaModel *model);
+PapaStatus papa_training_open_data(PapaTraining *t);
+PapaStatus papa_training_normalize(PapaTraining *t); /* needs the crew */
+
+/* ---- train_repair.c ---- */
+
+PapaStatus papa_training_open_repair(PapaTraining *t);
+
+/* Replaces all members by the means of all (papa-all) or of pairs (papa-2), repaired. */
+PapaStatus papa_training_average(PapaTraining *t, int epoch);
+
+/* ---- condense.c ---- */
+
+/* Makes the soups and takes the final scores. */
+PapaStatus papa_training_condense(PapaTraining *t, PapaTrainReport *report);
+
+/* ---- train_export.c ---- */
+
+PapaStatus papa_training_export(PapaTraining *t, const PapaTrainReport *report);
+
+/* Path of a file in the output folder; NULL when memory runs out. Free it. */
+char *papa_training_path(const PapaTraining *t, const char *name);
+
+#endif
