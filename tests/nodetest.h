@@ -97,7 +97,8 @@ static inline void node_ints(NodeTest *t, const char *name, int n, const int64_t
 static inline PapaValue *node_input(NodeTest *t, PapaValueKind kind, int type, int rank, const int64_t *dims)
 {
     PapaShape shape = {.rank = rank};
-    memcpy(shape.dim, dims, (size_t)rank * sizeof *dims);
+    if (rank)
+        memcpy(shape.dim, dims, (size_t)rank * sizeof *dims);
     PapaValue *value = node_need(papa_graph_new_value(t->graph, "input", kind, type, &shape));
     int64_t n = papa_shape_count(&shape);
     if (papa_type_is_float(type))
