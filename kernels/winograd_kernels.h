@@ -163,18 +163,17 @@ INLINE void transform_tiles(const int size, const PapaWinogradMap *map, const fl
     const int64_t ahead = 8, n_tiles = map->N * map->tiles_down * map->tiles_across;
     for (int64_t t = 0; t < count; t++, out.data += GROUP) {
         Spot s = spot_of(map, first + t < n_tiles ? first + t : n_tiles - 1);
-        const float *corner = x + offset_of(map, s);
-        int64_t row = map->W * map->C;
+        int64_t corner = offset_of(map, s), row = map->W * map->C; /* corner may lie outside x */
         prefetch_tile(map, x, first + t + ahead);
         if (s.row >= 0 && s.column >= 0 && s.row + size <= map->H && s.column + size <= map->W) {
-            transform_tile(size, true, corner, row, NULL, map->C, out);
+            transform_tile(size, true, x + corner, row, NULL, map->C, out);
             continue;
         }
         const float *pixel[36];
         for (int i = 0; i < size; i++)
             for (int j = 0; j < size; j++) {
                 bool exists = s.row + i >= 0 && s.row + i < map->H && s.column + j >= 0 && s.column + j < map->W;
-                pixel[i * size + j] = exists ? corner + i * row + j * map->C : zeros;
+                pixel[i * size + j] = exists ? x + (corner + i * row + j * map->C) : zeros;
             }
         transform_tile(size, false, NULL, 0, pixel, map->C, out);
     }
