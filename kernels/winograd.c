@@ -203,8 +203,8 @@ static void filter_range(void *context, int64_t begin, int64_t end)
     const PapaWinograd *plan = run->plan;
     bool turned = plan->pass == PAPA_CONV_BWD_DATA;
     int64_t in_step = turned ? plan->out.C * 9 : 9, out_step = turned ? 9 : plan->in.C * 9; /* w is (K, C, 3, 3) */
-    plan->unit->transform_filter(run->shared, plan->filter_frequency, plan->width, run->w, in_step, out_step, turned, begin, end, plan->in.C,
-        plan->out.C);
+    plan->unit->transform_filter(run->shared, plan->filter_frequency, plan->width, run->w, in_step, out_step, turned, begin, end,
+        plan->in.C, plan->out.C);
 }
 
 static void conv_slots(void *context, int64_t begin, int64_t end)
@@ -221,8 +221,8 @@ static void conv_slots(void *context, int64_t begin, int64_t end)
             int64_t padded = ceil_div(count, plan->rows) * plan->rows;
             unit->transform_input(&plan->in, run->x, first, padded, v, run->zeros);
             for (int64_t f = 0; f < FREQUENCIES; f++)
-                unit->multiply(m.data + f * m.frequency, m.group, v.data + f * v.frequency, v.group, run->shared + f * plan->filter_frequency,
-                    plan->width, padded, plan->in.C, plan->out.C);
+                unit->multiply(m.data + f * m.frequency, m.group, v.data + f * v.frequency, v.group,
+                    run->shared + f * plan->filter_frequency, plan->width, padded, plan->in.C, plan->out.C);
             unit->transform_output(&plan->out, run->y, first, count, m, run->b, run->relu, run->accumulate);
         }
     }

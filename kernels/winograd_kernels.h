@@ -157,8 +157,8 @@ INLINE void transform_tile(const int size, const bool inside, const float *corne
     }
 }
 
-INLINE void transform_tiles(const int size, const PapaWinogradMap *map, const float *x, int64_t first, int64_t count, PapaWinogradTiles out,
-    const float *zeros)
+INLINE void transform_tiles(const int size, const PapaWinogradMap *map, const float *x, int64_t first, int64_t count,
+    PapaWinogradTiles out, const float *zeros)
 {
     const int64_t ahead = 8, n_tiles = map->N * map->tiles_down * map->tiles_across;
     for (int64_t t = 0; t < count; t++, out.data += GROUP) {
@@ -179,12 +179,14 @@ INLINE void transform_tiles(const int size, const PapaWinogradMap *map, const fl
     }
 }
 
-static void transform_input(const PapaWinogradMap *map, const float *x, int64_t first, int64_t count, PapaWinogradTiles v, const float *zeros)
+static void transform_input(const PapaWinogradMap *map, const float *x, int64_t first, int64_t count, PapaWinogradTiles v,
+    const float *zeros)
 {
     transform_tiles(6, map, x, first, count, v, zeros);
 }
 
-static void transform_gradient(const PapaWinogradMap *map, const float *dy, int64_t first, int64_t count, PapaWinogradTiles z, const float *zeros)
+static void transform_gradient(const PapaWinogradMap *map, const float *dy, int64_t first, int64_t count, PapaWinogradTiles z,
+    const float *zeros)
 {
     transform_tiles(4, map, dy, first, count, z, zeros);
 }
@@ -376,8 +378,8 @@ INLINE void correlate_tile(const int rows, const int vectors, float *d, int64_t 
         }
 }
 
-static void correlate(float *d, const float *z, int64_t z_group, const float *v, int64_t v_group, int64_t rows, int64_t columns, int64_t count,
-    bool accumulate)
+static void correlate(float *d, const float *z, int64_t z_group, const float *v, int64_t v_group, int64_t rows, int64_t columns,
+    int64_t count, bool accumulate)
 {
     int64_t column = 0;
 #if VECTOR_BYTES == 64
