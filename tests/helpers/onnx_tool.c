@@ -1,4 +1,4 @@
-/* Drives src/onnx for tests/oracle/onnx_roundtrip.py: commands on standard input, one a line, words separated by tabs.
+/* Drives src/onnx for tests/oracle/test_onnx_roundtrip.py: commands on standard input, one a line, words separated by tabs.
  * Each is answered by its output, if it has any, and a line "ok" or "error CODE MESSAGE".
  *
  *   open PATH                 opens a model and begins an edit of it

@@ -1,5 +1,5 @@
 /* Writing ONNX files: what is not edited stays byte for byte, edits and ensembles read back as they were made. What ONNX
- * Runtime makes of such files is tests/oracle/onnx_roundtrip.py's business. */
+ * Runtime makes of such files is tests/oracle/test_onnx_roundtrip.py's business. */
 #include "check.h"
 #include "onnx/onnx_ensemble.h"
 #include "unit/onnx_bytes.h"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks src/onnx against the onnx package and ONNX Runtime.
 
-usage: onnx_roundtrip.py path/to/onnx_tool [--big]
+usage: test_onnx_roundtrip.py [--big]     PAPA_BIN: the folder of onnx_tool
 --big also writes and reads a model with more than 2 GiB of external data.
 Needs the packages onnx, onnxruntime and numpy."""
 import io
@@ -544,7 +544,7 @@ def check_raises(action, text):
 
 
 def main():
-    tool = Tool(sys.argv[1])
+    tool = Tool(os.path.join(os.environ["PAPA_BIN"], "onnx_tool"))
     # Each write is flushed to the disk, and there are thousands: in memory where that can be.
     folder = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") and "--big" not in sys.argv else None)
     try:
