@@ -44,8 +44,8 @@ static PapaStatus check_desc(const PapaConvDesc *d)
     for (int i = 0; i < 2; i++)
         sane = sane && d->stride[i] >= 1 && d->dilation[i] >= 1 && d->pad[i] >= 0 && d->pad[i + 2] >= 0;
     if (!sane)
-        return papa_fail(PAPA_ERR_ARGUMENT, "convolution: N %lld, H %lld, W %lld, C %lld, K %lld, filter %lldx%lld, groups %lld, or stride, "
-            "dilation or padding make no sense", (long long)d->N, (long long)d->H, (long long)d->W, (long long)d->C, (long long)d->K,
+        return papa_fail(PAPA_ERR_ARGUMENT, "convolution: N %lld, H %lld, W %lld, C %lld, K %lld, filter %lldx%lld, groups %lld, or "
+            "stride, dilation or padding make no sense", (long long)d->N, (long long)d->H, (long long)d->W, (long long)d->C, (long long)d->K,
             (long long)d->R, (long long)d->S, (long long)d->groups);
     int64_t OH = output_size(d->H, d->pad[0], d->pad[2], d->R, d->dilation[0], d->stride[0]);
     int64_t OW = output_size(d->W, d->pad[1], d->pad[3], d->S, d->dilation[1], d->stride[1]);
@@ -231,8 +231,8 @@ static PAPA_SIMD void add_range(void *context, int64_t begin, int64_t end)
         to[i] += from[i];
 }
 
-static PapaStatus direct_run(PapaDevice *dev, const PapaConv *conv, PapaConvPass pass, void *const ours[PAPA_DNNL_N_ARGS], void *workspace,
-    bool accumulate)
+static PapaStatus direct_run(PapaDevice *dev, const PapaConv *conv, PapaConvPass pass, void *const ours[PAPA_DNNL_N_ARGS],
+    void *workspace, bool accumulate)
 {
     const Direct *direct = &conv->direct[pass];
     PapaDnnlArg result = result_of(pass);
@@ -258,7 +258,8 @@ static PapaStatus direct_run(PapaDevice *dev, const PapaConv *conv, PapaConvPass
     return PAPA_OK;
 }
 
-PapaStatus papa_conv_fwd_cpu(PapaDevice *dev, const PapaConv *conv, float *y, const float *x, const float *w, const float *b, void *workspace)
+PapaStatus papa_conv_fwd_cpu(PapaDevice *dev, const PapaConv *conv, float *y, const float *x, const float *w, const float *b,
+    void *workspace)
 {
     assert(!b == !conv->desc.bias);
     if (conv->empty)
@@ -268,7 +269,8 @@ PapaStatus papa_conv_fwd_cpu(PapaDevice *dev, const PapaConv *conv, float *y, co
         papa_winograd_conv(dev, winograd, y, x, w, b, conv->desc.relu, false, workspace);
         return PAPA_OK;
     }
-    void *const args[PAPA_DNNL_N_ARGS] = {[PAPA_DNNL_X] = (void *)x, [PAPA_DNNL_W] = (void *)w, [PAPA_DNNL_B] = (void *)b, [PAPA_DNNL_Y] = y};
+    void *const args[PAPA_DNNL_N_ARGS] = {[PAPA_DNNL_X] = (void *)x, [PAPA_DNNL_W] = (void *)w, [PAPA_DNNL_B] = (void *)b,
+        [PAPA_DNNL_Y] = y};
     return direct_run(dev, conv, PAPA_CONV_FWD, args, workspace, false);
 }
 

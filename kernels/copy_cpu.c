@@ -143,8 +143,8 @@ static void copy_strips(void *context, int64_t begin, int64_t end)
             if (n_q - q >= TILE && n_p - p >= TILE) /* constant sizes unroll */
                 move_tile(to + p, from + p * from_step, to_step, from_step, TILE, TILE, walk->accumulate);
             else
-                move_tile(to + p, from + p * from_step, to_step, from_step, n_p - p < TILE ? n_p - p : TILE, n_q - q < TILE ? n_q - q : TILE,
-                    walk->accumulate);
+                move_tile(to + p, from + p * from_step, to_step, from_step, n_p - p < TILE ? n_p - p : TILE,
+                    n_q - q < TILE ? n_q - q : TILE, walk->accumulate);
         }
     }
 }
@@ -255,7 +255,8 @@ static void scatter_range(void *context, int64_t begin, int64_t end)
     const Rows *rows = context;
     for (int64_t o = begin; o < end; o++)
         for (int64_t j = 0; j < rows->n; j++)
-            add_dense(rows->to + (o * rows->n_rows + rows->index[j]) * rows->inner, rows->from + (o * rows->n + j) * rows->inner, rows->inner);
+            add_dense(rows->to + (o * rows->n_rows + rows->index[j]) * rows->inner, rows->from + (o * rows->n + j) * rows->inner,
+                rows->inner);
 }
 
 PapaStatus papa_gather_bwd_cpu(PapaDevice *dev, float *dx, const float *dy, const int64_t *index, int64_t outer, int64_t n_rows, int64_t n,

@@ -67,8 +67,8 @@ static void dropout_range(void *context, int64_t begin, int64_t end)
     }
 }
 
-PapaStatus papa_dropout_cpu(PapaDevice *dev, float *y, const float *x, int64_t n, float ratio, const uint32_t key[2], const uint32_t name[2],
-    uint32_t node, bool accumulate)
+PapaStatus papa_dropout_cpu(PapaDevice *dev, float *y, const float *x, int64_t n, float ratio, const uint32_t key[2],
+    const uint32_t name[2], uint32_t node, bool accumulate)
 {
     assert(ratio >= 0 && ratio < 1 && n < (int64_t)1 << 34);
     Dropout context = {

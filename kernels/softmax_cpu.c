@@ -20,41 +20,52 @@ typedef struct Softmax {
 
 /* ---------------------------------------------------------------- rows */
 
-INLINE float row_max(const float *x, int64_t n)
+typedef enum Term { TERM_EXP, TERM_PRODUCT, TERM_FIRST, TERM_MAX } Term;
+
+/* lanes[l] joined with exp(a[l] - b[0]), a[l] * b[l] or a[l]. A NaN is no maximum; it comes in with the exponentials. */
+INLINE void add_lanes(Term t, float *lanes, const float *a, const float *b)
 {
-    float lanes[LANES], max = -INFINITY; /* a NaN is passed over here, and comes in again with the exponentials */
+    for (int l = 0; l < LANES; l++)
+        switch (t) {
+        case TERM_EXP: lanes[l] += papa_expf(a[l] - b[0]); break;
+        case TERM_PRODUCT: lanes[l] += a[l] * b[l]; break;
+        case TERM_FIRST: lanes[l] += a[l]; break;
+        case TERM_MAX: lanes[l] = a[l] > lanes[l] ? a[l] : lanes[l]; break;
+        }
+}
+
+/* Goes through a row by lanes; what is left at its end is filled up with elements that change nothing. */
+INLINE void row_lanes(Term t, float *lanes, const float *a, const float *b, int64_t n)
+{
     int64_t j = 0;
     for (int l = 0; l < LANES; l++)
-        lanes[l] = -INFINITY;
+        lanes[l] = t == TERM_MAX ? -INFINITY : 0;
     for (; j + LANES <= n; j += LANES)
-        for (int l = 0; l < LANES; l++)
-            lanes[l] = x[j + l] > lanes[l] ? x[j + l] : lanes[l];
-    for (int l = 0; j < n; j++, l++)
-        lanes[l] = x[j] > lanes[l] ? x[j] : lanes[l];
+        add_lanes(t, lanes, a + j, t == TERM_PRODUCT ? b + j : b);
+    if (j == n)
+        return;
+    float rest_a[LANES], rest_b[LANES] = {0};
+    for (int l = 0; l < LANES; l++)
+        rest_a[l] = j + l < n ? a[j + l] : t == TERM_EXP || t == TERM_MAX ? -INFINITY : 0;
+    for (int l = 0; l < LANES && t == TERM_PRODUCT; l++)
+        rest_b[l] = j + l < n ? b[j + l] : 0;
+    add_lanes(t, lanes, rest_a, t == TERM_PRODUCT ? rest_b : b);
+}
+
+INLINE float row_max(const float *x, int64_t n)
+{
+    float lanes[LANES], max = -INFINITY;
+    row_lanes(TERM_MAX, lanes, x, x, n);
     for (int l = 0; l < LANES; l++)
         max = lanes[l] > max ? lanes[l] : max;
     return max;
 }
 
-typedef enum Term { TERM_EXP, TERM_PRODUCT, TERM_FIRST } Term;
-
-INLINE float term_of(Term t, float a, float b)
-{
-    return t == TERM_EXP ? papa_expf(a - b) : t == TERM_PRODUCT ? a * b : a;
-}
-
-/* The sum of exp(a - b[0]), a * b or a. */
 INLINE double row_sum(Term t, const float *a, const float *b, int64_t n)
 {
-    const int step = t == TERM_EXP ? 0 : 1;
-    float lanes[LANES] = {0};
+    float lanes[LANES];
     double sum = 0;
-    int64_t j = 0;
-    for (; j + LANES <= n; j += LANES)
-        for (int l = 0; l < LANES; l++)
-            lanes[l] += term_of(t, a[j + l], b[(j + l) * step]);
-    for (int l = 0; j < n; j++, l++)
-        lanes[l] += term_of(t, a[j], b[j * step]);
+    row_lanes(t, lanes, a, b, n);
     for (int l = 0; l < LANES; l++)
         sum += (double)lanes[l];
     return sum;
@@ -63,14 +74,17 @@ INLINE double row_sum(Term t, const float *a, const float *b, int64_t n)
 INLINE void forward_row(const Softmax *s, float *y, const float *x)
 {
     const float max = row_max(x, s->D);
-    const double sum = row_sum(TERM_EXP, x, &max, s->D);
-    const float factor = (float)(1 / sum), log_sum = (float)log(sum);
-    if (s->log)
+    if (s->log) {
+        const float log_sum = (float)log(row_sum(TERM_EXP, x, &max, s->D));
         for (int64_t j = 0; j < s->D; j++)
             y[j] = x[j] - max - log_sum;
-    else
-        for (int64_t j = 0; j < s->D; j++)
-            y[j] = papa_expf(x[j] - max) * factor;
+        return;
+    }
+    for (int64_t j = 0; j < s->D; j++)
+        y[j] = papa_expf(x[j] - max);
+    const float factor = (float)(1 / row_sum(TERM_FIRST, y, y, s->D));
+    for (int64_t j = 0; j < s->D; j++)
+        y[j] *= factor;
 }
 
 INLINE float gradient(bool log, float dy, float y, float sum)

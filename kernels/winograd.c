@@ -2,9 +2,9 @@
  *
  * Forward and data gradient: all filters are transformed first, then each thread takes blocks of tiles, small enough for the
  * second-level cache, through input transform, 36 products and output transform. Weight gradients are sums over all tiles
- * in an order that must not depend on the threads: with few channels a fixed number of shards of the tiles, added up at the
- * end; with many, where a shard's sums would not fit the cache, one chunk of tiles after the other, each thread summing a
- * slice of the filters. */
+ * in an order that must not depend on the threads: a fixed number of shards of the tiles, added up at the end, where a shard
+ * has enough tiles to pay for its own sums; else one chunk of tiles after the other, each thread summing a slice of the
+ * filters, which makes the threads read each other's caches. */
 #include "kernels/winograd.h"
 
 #include <string.h>
@@ -97,12 +97,13 @@ static void plan_conv(PapaWinograd *plan)
 /* in: x with C channels (columns of dw), out: dy with K (its rows). */
 static void plan_weights(PapaWinograd *plan)
 {
-    const int64_t few = 32 * 32, n_shards = 8;
+    const int64_t few = 32 * 32, many = 128 * 128, max_shards = 8;
     int64_t C = plan->in.C, K = plan->out.C;
     plan->block = at_most(tiles_at_a_time(plan), plan->n_tiles);
     size_t tiles = (size_t)(FREQUENCIES * (stride_for(plan->block, C) + stride_for(plan->block, K)));
-    if (C * K <= few) {
-        plan->n_shards = at_most(n_shards, ceil_div(plan->n_tiles, plan->block));
+    int64_t n_shards = C * K > many ? 0 : at_most(max_shards, plan->n_tiles / (C * K <= few ? plan->block : 256));
+    if (n_shards > 1) {
+        plan->n_shards = n_shards;
         plan->slice = K;
         plan->filter_frequency = stride_for(K, C);
         plan->shared = (size_t)(plan->n_shards * FREQUENCIES * plan->filter_frequency);
@@ -202,8 +203,8 @@ static void filter_range(void *context, int64_t begin, int64_t end)
     const PapaWinograd *plan = run->plan;
     bool turned = plan->pass == PAPA_CONV_BWD_DATA;
     int64_t in_step = turned ? plan->out.C * 9 : 9, out_step = turned ? 9 : plan->in.C * 9; /* w is (K, C, 3, 3) */
-    plan->unit->transform_filter(run->shared, plan->filter_frequency, plan->width, run->w, in_step, out_step, turned, begin, end, plan->in.C,
-        plan->out.C);
+    plan->unit->transform_filter(run->shared, plan->filter_frequency, plan->width, run->w, in_step, out_step, turned, begin, end,
+        plan->in.C, plan->out.C);
 }
 
 static void conv_slots(void *context, int64_t begin, int64_t end)
@@ -220,8 +221,8 @@ static void conv_slots(void *context, int64_t begin, int64_t end)
             int64_t padded = ceil_div(count, plan->rows) * plan->rows;
             unit->transform_input(&plan->in, run->x, first, padded, v, run->zeros);
             for (int64_t f = 0; f < FREQUENCIES; f++)
-                unit->multiply(m.data + f * m.frequency, m.group, v.data + f * v.frequency, v.group, run->shared + f * plan->filter_frequency,
-                    plan->width, padded, plan->in.C, plan->out.C);
+                unit->multiply(m.data + f * m.frequency, m.group, v.data + f * v.frequency, v.group,
+                    run->shared + f * plan->filter_frequency, plan->width, padded, plan->in.C, plan->out.C);
             unit->transform_output(&plan->out, run->y, first, count, m, run->b, run->relu, run->accumulate);
         }
     }

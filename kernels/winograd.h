@@ -42,10 +42,12 @@ typedef struct PapaWinogradUnit {
 
     /* Tiles [first, first + count) of x, 6x6 pixels each, into rows [0, count) of v. Tiles beyond the map's last repeat
      * that one. zeros: map->C of them. */
-    void (*transform_input)(const PapaWinogradMap *map, const float *x, int64_t first, int64_t count, PapaWinogradTiles v, const float *zeros);
+    void (*transform_input)(const PapaWinogradMap *map, const float *x, int64_t first, int64_t count, PapaWinogradTiles v,
+        const float *zeros);
 
     /* The same of dy, 4x4 pixels each; all the tiles exist. */
-    void (*transform_gradient)(const PapaWinogradMap *map, const float *dy, int64_t first, int64_t count, PapaWinogradTiles z, const float *zeros);
+    void (*transform_gradient)(const PapaWinogradMap *map, const float *dy, int64_t first, int64_t count, PapaWinogradTiles z,
+        const float *zeros);
 
     /* u[f * frequency + (panel * n_rows + row) * width + column % width], panel = column / width, = transformed 3x3 filter at
      * w + row * row_stride + column * column_stride (turned by 180 degrees if rotate), for rows [first, last), all columns. */
@@ -53,19 +55,20 @@ typedef struct PapaWinogradUnit {
         bool rotate, int64_t first, int64_t last, int64_t n_rows, int64_t n_columns);
 
     /* One frequency: m[t][k] = sum over c < C of v[t][c] u[c][k], for t in [0, count), count a multiple of width's rows. */
-    void (*multiply)(float *m, int64_t m_group, const float *v, int64_t v_group, const float *u, int64_t width, int64_t count, int64_t C, int64_t K);
+    void (*multiply)(float *m, int64_t m_group, const float *v, int64_t v_group, const float *u, int64_t width, int64_t count,
+        int64_t C, int64_t K);
 
     /* Tiles [first, first + count) of y = (what was there, if accumulate) + bias (may be NULL) + transformed m, or max(0, that). */
     void (*transform_output)(const PapaWinogradMap *map, float *y, int64_t first, int64_t count, PapaWinogradTiles m, const float *bias,
         bool relu, bool accumulate);
 
     /* One frequency: d[row * columns + column] (+)= sum over t < count of z[t][row] v[t][column]. rows, columns: multiples of 16. */
-    void (*correlate)(float *d, const float *z, int64_t z_group, const float *v, int64_t v_group, int64_t rows, int64_t columns, int64_t count,
-        bool accumulate);
+    void (*correlate)(float *d, const float *z, int64_t z_group, const float *v, int64_t v_group, int64_t rows, int64_t columns,
+        int64_t count, bool accumulate);
 
     /* dw[(row * columns + column) * 9 + tap] (+)= transformed sum of n_parts parts of d, part and frequency strides apart. */
-    void (*transform_filter_gradient)(float *dw, const float *d, int64_t frequency, int64_t part, int64_t n_parts, int64_t rows, int64_t columns,
-        bool accumulate);
+    void (*transform_filter_gradient)(float *dw, const float *d, int64_t frequency, int64_t part, int64_t n_parts, int64_t rows,
+        int64_t columns, bool accumulate);
 } PapaWinogradUnit;
 
 /* The best unit for this processor; NULL if oneDNN would be faster. */

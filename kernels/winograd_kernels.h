@@ -157,35 +157,36 @@ INLINE void transform_tile(const int size, const bool inside, const float *corne
     }
 }
 
-INLINE void transform_tiles(const int size, const PapaWinogradMap *map, const float *x, int64_t first, int64_t count, PapaWinogradTiles out,
-    const float *zeros)
+INLINE void transform_tiles(const int size, const PapaWinogradMap *map, const float *x, int64_t first, int64_t count,
+    PapaWinogradTiles out, const float *zeros)
 {
     const int64_t ahead = 8, n_tiles = map->N * map->tiles_down * map->tiles_across;
     for (int64_t t = 0; t < count; t++, out.data += GROUP) {
         Spot s = spot_of(map, first + t < n_tiles ? first + t : n_tiles - 1);
-        const float *corner = x + offset_of(map, s);
-        int64_t row = map->W * map->C;
+        int64_t corner = offset_of(map, s), row = map->W * map->C; /* corner may lie outside x */
         prefetch_tile(map, x, first + t + ahead);
         if (s.row >= 0 && s.column >= 0 && s.row + size <= map->H && s.column + size <= map->W) {
-            transform_tile(size, true, corner, row, NULL, map->C, out);
+            transform_tile(size, true, x + corner, row, NULL, map->C, out);
             continue;
         }
         const float *pixel[36];
         for (int i = 0; i < size; i++)
             for (int j = 0; j < size; j++) {
                 bool exists = s.row + i >= 0 && s.row + i < map->H && s.column + j >= 0 && s.column + j < map->W;
-                pixel[i * size + j] = exists ? corner + i * row + j * map->C : zeros;
+                pixel[i * size + j] = exists ? x + (corner + i * row + j * map->C) : zeros;
             }
         transform_tile(size, false, NULL, 0, pixel, map->C, out);
     }
 }
 
-static void transform_input(const PapaWinogradMap *map, const float *x, int64_t first, int64_t count, PapaWinogradTiles v, const float *zeros)
+static void transform_input(const PapaWinogradMap *map, const float *x, int64_t first, int64_t count, PapaWinogradTiles v,
+    const float *zeros)
 {
     transform_tiles(6, map, x, first, count, v, zeros);
 }
 
-static void transform_gradient(const PapaWinogradMap *map, const float *dy, int64_t first, int64_t count, PapaWinogradTiles z, const float *zeros)
+static void transform_gradient(const PapaWinogradMap *map, const float *dy, int64_t first, int64_t count, PapaWinogradTiles z,
+    const float *zeros)
 {
     transform_tiles(4, map, dy, first, count, z, zeros);
 }
@@ -377,8 +378,8 @@ INLINE void correlate_tile(const int rows, const int vectors, float *d, int64_t 
         }
 }
 
-static void correlate(float *d, const float *z, int64_t z_group, const float *v, int64_t v_group, int64_t rows, int64_t columns, int64_t count,
-    bool accumulate)
+static void correlate(float *d, const float *z, int64_t z_group, const float *v, int64_t v_group, int64_t rows, int64_t columns,
+    int64_t count, bool accumulate)
 {
     int64_t column = 0;
 #if VECTOR_BYTES == 64

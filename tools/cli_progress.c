@@ -7,9 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { LOG_SECONDS = 10, DEFAULT_WIDTH = 80 };
+#define TWICE_SECONDS .3
 
 static struct {
     const char *program;
@@ -23,23 +25,39 @@ static volatile sig_atomic_t stop_flag;
 
 /* ---------------------------------------------------------------- signals */
 
-/* SA_RESETHAND: the next signal of this kind ends the process. */
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/* The first signal asks to stop, a later one ends the process. Some programs that pass signals on (timeout is one) send each twice, to
+ * the process and to its group: what comes at once is taken for one. Calls only what a signal handler may call. */
 static void on_signal(int number)
 {
-    (void)number;
     static const char line[] = "\nfinishing this step; once more stops at once\n";
+    static double first;
     int saved = errno;
-    if (screen.terminal && !stop_flag && write(STDERR_FILENO, line, sizeof line - 1) < 0) {
-        /* nowhere to say it */
+    if (!stop_flag) {
+        stop_flag = 1;
+        first = now();
+        if (screen.terminal && write(STDERR_FILENO, line, sizeof line - 1) < 0) {
+            /* nowhere to say it */
+        }
+    } else if (now() - first > TWICE_SECONDS) {
+        signal(number, SIG_DFL);
+        raise(number); /* arrives when this function returns */
     }
-    stop_flag = 1;
     errno = saved;
 }
 
 static void catch_signals(void)
 {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)(SA_RESETHAND | SA_RESTART)};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
+    sigaddset(&action.sa_mask, SIGINT);
+    sigaddset(&action.sa_mask, SIGTERM);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }

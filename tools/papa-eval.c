@@ -68,18 +68,32 @@ static PapaStatus open_images(Images *images, const Settings *s, PapaImageSize s
     return papa_data_open(&images->data, s->data, s->split, size, hooks);
 }
 
-static PapaStatus score_file(PapaEvalReport *report, const char *path, const Settings *s, Images *images, const PapaHooks *hooks)
+/* What went wrong with one file. A data set that does not suit the model knows nothing of it: the message is given the model's name. */
+typedef struct Fault {
+    char text[2048];
+} Fault;
+
+static PapaStatus note(Fault *fault, PapaStatus status, const char *path)
+{
+    if (status != PAPA_OK)
+        snprintf(fault->text, sizeof fault->text, "%s%s%s", path ? path : "", path ? ": " : "", papa_error());
+    return status;
+}
+
+static PapaStatus score_file(PapaEvalReport *report, Fault *fault, const char *path, const Settings *s, Images *images, const PapaHooks *hooks)
 {
     PapaModel *model;
     PapaModelInfo info;
-    PapaStatus status = papa_model_open(&model, path);
+    PapaStatus status = note(fault, papa_model_open(&model, path), NULL);
     if (status != PAPA_OK)
         return status;
-    status = papa_model_info(&info, model, s->eval.output);
-    if (status == PAPA_OK)
+    status = note(fault, papa_model_info(&info, model, s->eval.output), NULL);
+    if (status == PAPA_OK) {
         status = open_images(images, s, info.size, hooks);
+        note(fault, status, status == PAPA_ERR_MISMATCH ? path : NULL);
+    }
     if (status == PAPA_OK)
-        status = papa_eval(report, model, images->data, &s->eval, hooks);
+        status = note(fault, papa_eval(report, model, images->data, &s->eval, hooks), NULL);
     papa_model_close(model);
     return status;
 }
@@ -94,12 +108,12 @@ static void print_line(const char *path, int width, const PapaEvalReport *report
     fflush(stdout);
 }
 
-static void json_result(CliJson *json, const char *path, PapaStatus status, const PapaEvalReport *report)
+static void json_result(CliJson *json, const char *path, const char *fault, const PapaEvalReport *report)
 {
     cli_json_open(json, NULL, '{');
     cli_json_string(json, "file", path);
-    if (status != PAPA_OK) {
-        cli_json_string(json, "error", papa_error());
+    if (fault) {
+        cli_json_string(json, "error", fault);
     } else {
         cli_json_number(json, "accuracy", report->score.accuracy);
         cli_json_number(json, "loss", report->score.loss);
@@ -132,13 +146,14 @@ static int score_files(char *const *paths, int n, const Settings *s, const PapaH
     }
     for (int i = 0; i < n && !*hooks->stop; i++) {
         PapaEvalReport report;
-        PapaStatus status = score_file(&report, paths[i], s, &images, hooks);
+        Fault fault;
+        PapaStatus status = score_file(&report, &fault, paths[i], s, &images, hooks);
         if (status != PAPA_OK) {
             code = CLI_FAILED;
-            cli_error("%s", papa_error());
+            cli_error("%s", fault.text);
         }
         if (s->json)
-            json_result(&json, paths[i], status, &report);
+            json_result(&json, paths[i], status == PAPA_OK ? NULL : fault.text, &report);
         else if (status == PAPA_OK)
             print_line(paths[i], width, &report);
     }
@@ -157,7 +172,8 @@ int main(int argc, char **argv)
     CliProgram program = {
         .name = "papa-eval",
         .usage = "MODEL.onnx... --data DATA [options]",
-        .summary = "Scores ONNX classifiers on a data set: accuracy, mean cross-entropy, top-5 accuracy from 10 classes on, speed.",
+        .summary = "Scores ONNX classifiers on a data set: accuracy, mean cross-entropy, top-5 accuracy from 10 classes\n"
+                   "on, speed.",
         .options = option_table(&s),
         .min_args = 1,
         .max_args = -1,

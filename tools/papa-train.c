@@ -172,14 +172,14 @@ int main(int argc, char **argv)
     CliProgram program = {
         .name = "papa-train",
         .usage = "MODEL.onnx [options]",
-        .summary = "Trains a population of networks from an ONNX classifier, keeps its members close to their mean, and condenses\n"
-                   "them: average soup, greedy soup, ensemble. Writes ONNX files.",
+        .summary = "Trains a population of networks from an ONNX classifier, keeps its members close to their mean,\n"
+                   "and condenses them: average soup, greedy soup, ensemble. Writes ONNX files.",
         .options = option_table(&s),
         .min_args = 1,
         .max_args = 1,
         .arg = "the model (an ONNX file)",
-        .closing = "Writes member-N.onnx, soup.onnx, greedy.onnx, ensemble.onnx and metrics.csv. Ctrl-C ends training early and\n"
-                   "writes what there is. Exit status: 0 done, 1 failed, 2 bad usage.",
+        .closing = "Writes member-N.onnx, soup.onnx, greedy.onnx, ensemble.onnx and metrics.csv. Ctrl-C ends training\n"
+                   "early and writes what there is. Exit status: 0 done, 1 failed, 2 bad usage.",
     };
     int n_args, code = cli_parse(&program, argc, argv, &n_args);
     if (code == CLI_CONTINUE)

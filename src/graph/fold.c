@@ -51,7 +51,8 @@ PapaStatus papa_prepare_refused(PapaNode *node, const PapaGraph *graph, PapaDevi
     (void)graph, (void)dev;
     for (int i = 0; i < node->n_in; i++)
         if (node->in[i] && node->in[i]->kind != PAPA_VALUE_CONSTANT)
-            return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "needs a value known when the graph is built, but '%s' is computed", node->in[i]->name);
+            return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "needs a value known when the graph is built, but '%s' is computed",
+                node->in[i]->name);
     return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "needs values known when the graph is built");
 }
 

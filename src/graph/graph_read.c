@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define NEWEST_OPSET 28 /* of ONNX's own operators, which the rows are checked against */
+
 typedef struct Reader {
     PapaGraph *graph;
     const PapaOnnx *onnx;
@@ -370,6 +372,8 @@ static PapaStatus find_roles(PapaGraph *graph)
                     take_role(node->in[0], node->out[j]->role, node->out[j]->fan_in);
         }
     }
+    for (int i = 0; i < graph->n_outputs; i++)
+        read[graph->outputs[i]->index] = true;
     for (int i = 0; i < graph->n_values; i++) {
         PapaValue *value = graph->values[i];
         if (value->kind == PAPA_VALUE_TENSOR && value->role == PAPA_ROLE_NONE && read[i])
@@ -431,6 +435,9 @@ static PapaStatus read_graph(Reader *r, const PapaGraphOptions *options)
     for (int i = 0; i < n_outputs; i++)
         outputs[i] = options->outputs ? options->outputs[i] : r->proto->output[i]->name;
 
+    int64_t opset = papa_onnx_opset(r->onnx, "");
+    if (opset > NEWEST_OPSET) /* operators may have changed their meaning */
+        return papa_fail(PAPA_ERR_UNSUPPORTED, "opset %lld is newer than %d, the newest that papa knows", (long long)opset, NEWEST_OPSET);
     Order order;
     PAPA_TRY(add_inputs(r));
     PAPA_TRY(find_producers(r));

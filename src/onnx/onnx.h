@@ -1,9 +1,10 @@
 /* ONNX files: reading, and writing by splicing edits into the original bytes.
  *
- * The file is mapped and its wire format scanned once. Big tensor payloads are cut out and kept as views (file, offset,
- * length); protobuf-c decodes the rest, the skeleton. It must never see the weights: it copies every bytes field and refuses
- * lengths beyond INT_MAX. This layer knows ONNX as a file format; it knows nothing of operators' meaning, shapes or
- * devices.
+ * The file is mapped and its wire format scanned once. Tensors' elements are cut out and kept as views (file, offset,
+ * length); protobuf-c decodes the rest, the skeleton. It must never see the weights: it copies every bytes field and
+ * refuses lengths beyond INT_MAX. So raw_data and the typed fields of a TensorProto are empty in a skeleton (string_data
+ * is there), and the elements are read with papa_tensor_read_*. This layer knows ONNX as a file format; it knows nothing
+ * of operators' meaning, shapes or devices.
  *
  * A PapaOnnx owns the mapping, the skeleton and the views; all pointers below live as long as it does. It is read-only
  * after opening and may be shared by threads. */
@@ -18,8 +19,10 @@
 typedef struct PapaOnnx PapaOnnx;
 
 /* Opens and scans path. Errors: PAPA_ERR_IO; PAPA_ERR_FORMAT (not a protobuf, not an ONNX model, truncated, no graph,
- * IR version newer than ours or below 3, an external file that is missing, too short or outside the model's folder);
- * each names the file and the tensor. */
+ * IR version newer than ours or below 3, two initializers of one name, elements that don't fit a tensor's type and shape
+ * or are stored twice, an external file that is missing, too short or outside the model's folder); PAPA_ERR_UNSUPPORTED
+ * (more than 1 GiB besides tensors); each names the file and the tensor. Nodes are not looked at: their order, operators
+ * and attributes may be anything. */
 PapaStatus papa_onnx_open(PapaOnnx **out, const char *path);
 void papa_onnx_close(PapaOnnx *onnx);
 
@@ -39,15 +42,17 @@ const char *papa_onnx_metadata(const PapaOnnx *onnx, const char *key);
 /* ---------------------------------------------------------------- tensors
  * tensor is any TensorProto of this model's skeleton: an initializer, a Constant's attribute, one inside a subgraph. */
 
-/* Number of elements; checked against overflow when the file is opened. */
+/* Number of elements, the product of the dimensions; checked against overflow when the file is opened. */
 int64_t papa_tensor_count(const Onnx__TensorProto *tensor);
 
-/* Reads the elements in row-major order, converted: from FLOAT, FLOAT16, BFLOAT16, DOUBLE (rounded to nearest even). Other types:
- * PAPA_ERR_UNSUPPORTED, naming tensor and type. n must be papa_tensor_count. */
+/* Reads the elements in row-major order, converted: from FLOAT, FLOAT16, BFLOAT16, DOUBLE (rounded to nearest even).
+ * n must be papa_tensor_count. Errors: PAPA_ERR_UNSUPPORTED (another type, a segment), PAPA_ERR_MISMATCH (n),
+ * PAPA_ERR_ARGUMENT (not a tensor of this model); each names the tensor. */
 PapaStatus papa_tensor_read_float(const PapaOnnx *onnx, const Onnx__TensorProto *tensor, float *to, int64_t n);
 PapaStatus papa_tensor_read_double(const PapaOnnx *onnx, const Onnx__TensorProto *tensor, double *to, int64_t n);
 
-/* From BOOL, INT8 to INT64, UINT8 to UINT32, and UINT64 where the value fits. */
+/* From BOOL, INT8 to INT64, UINT8 to UINT32, and UINT64 where the value fits. Also PAPA_ERR_FORMAT: an element of a typed
+ * field that its type can't hold. */
 PapaStatus papa_tensor_read_int64(const PapaOnnx *onnx, const Onnx__TensorProto *tensor, int64_t *to, int64_t n);
 
 static inline int papa_type_is_float(int type) /* a TensorProto.DataType */
@@ -80,20 +85,25 @@ const char *papa_node_label(const Onnx__NodeProto *node);
  * opset imports, doc strings, unknown fields, node and field order. */
 typedef struct PapaEdit PapaEdit;
 
-PapaStatus papa_edit_new(PapaEdit **out, const PapaOnnx *onnx);
+PapaStatus papa_edit_new(PapaEdit **out, const PapaOnnx *onnx); /* the model must outlive the edit */
 void papa_edit_free(PapaEdit *edit);
 
 /* Replaces the elements of a float tensor (an initializer, or a Constant's attribute) in its own type, rounding to nearest
- * even. Name, shape, type and doc string stay, and so does its storage, inline or external. The values are copied. */
+ * even. Name, shape, type and doc string stay, and so does its place, inline or external; inline elements are written as
+ * raw_data. The values are copied. A second call for one tensor replaces the first. */
 PapaStatus papa_edit_set_tensor(PapaEdit *edit, const Onnx__TensorProto *tensor, const float *values, int64_t n);
 
-/* Adds an initializer of this type at the end of the list; in an IR 3 model also a graph input. Errors: name taken. */
+/* Adds an initializer of this type (a float type) at the end of the list; in an IR 3 model also a graph input. Errors:
+ * PAPA_ERR_ARGUMENT (an initializer, graph input or node's output has this name and was not removed; no float type). */
 PapaStatus papa_edit_add_initializer(PapaEdit *edit, const char *name, int type, const int64_t *dims, int rank, const float *values);
 PapaStatus papa_edit_add_initializer_int64(PapaEdit *edit, const char *name, const int64_t *dims, int rank, const int64_t *values);
-/* Removes an initializer (and the graph input of that name, where IR 3 has one). */
+/* Removes an initializer (and the graph input of that name, where IR 3 has one). Its name may be added again. Errors:
+ * PAPA_ERR_ARGUMENT (there is none). */
 PapaStatus papa_edit_remove_initializer(PapaEdit *edit, const char *name);
 
-/* Replaces a node of the main graph by n nodes (0: removes it), or puts nodes in front of it. The nodes are packed at once. */
+/* Replaces a node of the main graph by n nodes (0: removes it), or puts nodes in front of it. The nodes are packed at
+ * once, so they need not live on. They may be changed copies of the model's own nodes, tensors included, but must not hold
+ * tensors of another model's skeleton. A node is replaced at most once; what was inserted in front of it stays. */
 PapaStatus papa_edit_replace_node(PapaEdit *edit, const Onnx__NodeProto *node, const Onnx__NodeProto *const *by, size_t n);
 PapaStatus papa_edit_insert_before(PapaEdit *edit, const Onnx__NodeProto *node, const Onnx__NodeProto *const *what, size_t n);
 
@@ -103,33 +113,41 @@ PapaStatus papa_edit_remove_value_info(PapaEdit *edit, const char *name);
 /* Sets a metadata_props entry: replaces the value of the key, or adds it at the end. */
 PapaStatus papa_edit_set_metadata(PapaEdit *edit, const char *key, const char *value);
 
-/* A name that no value, initializer or node of the model or of this edit has: base, or base_1, base_2, ... */
+/* A name that no value, initializer or node of the model or of this edit has: base, or base_1, base_2, ... It counts as
+ * taken from now on. Owned by the edit. NULL when memory runs out. */
 const char *papa_edit_unique_name(PapaEdit *edit, const char *base);
 
 /* Writes the edited model. Inline tensors stay inline and external ones external, in one file named after the output
- * ("soup.onnx.data"), offsets aligned to 64 bytes; a model that would pass 2 GiB - 1 gets its big tensors moved there.
- * Whole or not at all. The same edits give the same bytes. */
+ * ("soup.onnx.data"), offsets aligned to 64 bytes; a model that would pass 2 GiB - 1 gets its big initializers moved
+ * there. With no edit and no external tensors the file is a copy, byte for byte. Both files are complete on the disk
+ * before either appears under its name; path may be the file that the model was opened from. The same edits give the same
+ * bytes. Errors: PAPA_ERR_IO, PAPA_ERR_MEMORY, PAPA_ERR_UNSUPPORTED (too long even without its initializers). */
 PapaStatus papa_edit_write(const PapaEdit *edit, const char *path);
 
 /* ---------------------------------------------------------------- ensembles */
 
 typedef struct PapaEnsembleMember {
-    const PapaOnnx *onnx;      /* all of one architecture or not; the same graph inputs by name, type and shape */
+    const PapaOnnx *onnx;      /* all of one architecture or not; the same graph inputs by name, type and shape. May be the same for several members */
     const PapaEdit *edit;      /* edits to apply to it first; may be NULL */
     const char *output;        /* the value to average: a graph output, or a value inside (logits in front of a Softmax) */
-    double weight;             /* the weights are normalised to sum 1 */
+    double weight;             /* not negative; the weights are normalised to sum 1 */
 } PapaEnsembleMember;
 
 typedef struct PapaEnsembleOptions {
-    const char *output;        /* name of the result; also the only graph output. Its type and shape are taken from member 0's output of that name */
-    int softmax;               /* what the result is: 0 like the members' values; 1 Softmax, 2 LogSoftmax of their mean */
-    bool probabilities;        /* each member's value goes through Softmax before the mean; then 1 gives the mean itself, 0 and 2 its Log */
-    int softmax_axis;          /* where softmax or probabilities is set: the axis */
+    const char *output;        /* name of the result, and the only graph output. Its type and shape are those of member 0's graph output of this name */
+    int softmax;               /* what the result is: 0 the mean; 1 its Softmax; 2 its LogSoftmax */
+    int softmax_axis;          /* the axis of every Softmax written */
+    bool probabilities;        /* averages the Softmax of each member's value instead. The result is the mean probability where softmax
+                                  is 1, else its logarithm (of the sum with a tiny number, so that it is finite) */
 } PapaEnsembleOptions;
 
-/* Writes one file that computes the weighted mean of the members' outputs: shared inputs, member graphs side by side
- * with prefixed names, initializers and leading nodes that are equal in all members stored once. metadata: n_metadata pairs key, value.
- * Errors: PAPA_ERR_MISMATCH (inputs or opsets differ: names them), and as papa_edit_write. */
+/* Writes one file that computes the weighted mean of the members' outputs: shared inputs, member graphs side by side with
+ * prefixed names ("m0/", "m1/", ...), and what is equal stored once: initializers of equal type, shape and elements, and
+ * nodes of equal operator, attributes and inputs (ONNX's own deterministic operators without subgraphs). What the averaged
+ * values don't depend on is left out, training information too. The rest of the file (opsets, producer, functions,
+ * metadata) is member 0's, with the n_metadata pairs (key, value) set; the IR version is the newest of the members'.
+ * Errors: PAPA_ERR_MISMATCH (inputs, opsets or functions differ, no such output: names them), PAPA_ERR_UNSUPPORTED (an opset
+ * below 7, or below 13 for BFLOAT16; the output is not of a float type), PAPA_ERR_ARGUMENT (weights), and as papa_edit_write. */
 PapaStatus papa_ensemble_write(const PapaEnsembleMember *members, int n_members, const PapaEnsembleOptions *options,
     const char *const (*metadata)[2], int n_metadata, const char *path);
 

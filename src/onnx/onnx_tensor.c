@@ -241,7 +241,7 @@ static PapaStatus fail_type(const Onnx__TensorProto *tensor, int type, const cha
 PapaStatus papa_tensor_read_float(const PapaOnnx *onnx, const Onnx__TensorProto *tensor, float *to, int64_t n)
 {
     PapaRaw raw;
-    int type;
+    int type = 0; /* set by open_elements; gcc 14 does not see it */
     PAPA_TRY(open_elements(&raw, &type, onnx, tensor, n));
     PapaStatus status = PAPA_OK;
     READ_FLOATS(float)
@@ -252,7 +252,7 @@ PapaStatus papa_tensor_read_float(const PapaOnnx *onnx, const Onnx__TensorProto 
 PapaStatus papa_tensor_read_double(const PapaOnnx *onnx, const Onnx__TensorProto *tensor, double *to, int64_t n)
 {
     PapaRaw raw;
-    int type;
+    int type = 0; /* set by open_elements; gcc 14 does not see it */
     PAPA_TRY(open_elements(&raw, &type, onnx, tensor, n));
     PapaStatus status = PAPA_OK;
     READ_FLOATS(double)
@@ -280,7 +280,7 @@ static PapaStatus read_uint64(int64_t *to, const unsigned char *data, int64_t n,
 PapaStatus papa_tensor_read_int64(const PapaOnnx *onnx, const Onnx__TensorProto *tensor, int64_t *to, int64_t n)
 {
     PapaRaw raw;
-    int type;
+    int type = 0; /* set by open_elements; gcc 14 does not see it */
     PAPA_TRY(open_elements(&raw, &type, onnx, tensor, n));
     PapaStatus status = PAPA_OK;
     switch (type) {

@@ -58,8 +58,7 @@ static PapaStatus clip_init(PapaNode *node, PapaGraph *graph)
 /* The functions of float tensors only: an integer one must be refused, not computed in float32. */
 static PapaStatus float_shape(PapaNode *node, PapaGraph *graph)
 {
-    if (!papa_type_is_float(node->in[0]->type))
-        return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "input is %s, expected a float type", papa_type_name(node->in[0]->type));
+    PAPA_TRY(papa_check_float(node, 0));
     return papa_shape_same(node, graph);
 }
 

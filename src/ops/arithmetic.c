@@ -9,7 +9,6 @@
 
 typedef struct Arithmetic {
     PapaBinary f;
-    bool channels_last; /* the output and its full-rank inputs are; inputs of lower rank stay in ONNX's order */
 } Arithmetic;
 
 #define BINARY_INIT(name, f_)                                       \
@@ -63,27 +62,13 @@ static PapaStatus arithmetic_shape(PapaNode *node, PapaGraph *graph)
     return papa_set_output(node, 0, type, &shape);
 }
 
-/* Strides of an operand in the output's axes. */
-static void operand_strides(int64_t *stride, const PapaNode *node, const PapaShape *operand)
-{
-    const int rank = node->out[0]->shape.rank;
-    int64_t onnx_order[PAPA_MAX_RANK];
-    if (!((const Arithmetic *)node->attrs)->channels_last || operand->rank == rank) {
-        papa_walk_strides(stride, rank, operand->rank, operand->dim);
-        return;
-    }
-    papa_walk_strides(onnx_order, rank, operand->rank, operand->dim);
-    for (int k = 0; k < rank; k++)
-        stride[papa_axis_to_channels_last(k, rank)] = onnx_order[k];
-}
-
 static PapaWalk walk_of(const PapaNode *node, const PapaShape *a, const PapaShape *b)
 {
     const PapaShape *space = &node->out[0]->shape;
     int64_t a_stride[PAPA_MAX_RANK], b_stride[PAPA_MAX_RANK];
     PapaWalk walk;
-    operand_strides(a_stride, node, a);
-    operand_strides(b_stride, node, b);
+    papa_walk_strides(a_stride, space->rank, a->rank, a->dim);
+    papa_walk_strides(b_stride, space->rank, b->rank, b->dim);
     papa_walk_make(&walk, space->rank, space->dim, a_stride, b_stride);
     return walk;
 }
@@ -161,33 +146,6 @@ static PapaStatus sum_fold(PapaNode *node, PapaGraph *graph)
 
 /* ---------------------------------------------------------------- execution of two operands */
 
-/* An operand of lower rank keeps ONNX's order of axes. Walking it channels-last needs it to step by one element or not at
- * all along the channels, the innermost axis there: so it has no channels, or nothing else. */
-static bool can_follow(const PapaShape *operand, int rank)
-{
-    const int channel = operand->rank - (rank - 1);
-    return operand->rank == rank || channel < 0 || operand->dim[channel] == 1 ||
-           papa_shape_count_from(operand, channel + 1, operand->rank) == 1;
-}
-
-static PapaLayout arithmetic_layout(const PapaNode *node, const PapaGraph *graph)
-{
-    (void)graph;
-    const int rank = node->out[0]->shape.rank;
-    if (node->in[0]->shape.rank != rank) /* FOLLOW speaks of in[0]'s rank */
-        return PAPA_LAYOUT_LOGICAL;
-    for (int i = 1; i < node->n_in; i++)
-        if (!can_follow(&node->in[i]->shape, rank))
-            return PAPA_LAYOUT_LOGICAL;
-    return PAPA_LAYOUT_FOLLOW;
-}
-
-static void arithmetic_permute(PapaNode *node, int rank)
-{
-    (void)rank;
-    ((Arithmetic *)node->attrs)->channels_last = true;
-}
-
 static unsigned arithmetic_keeps(const PapaNode *node, const PapaGraph *graph)
 {
     (void)graph;
@@ -261,8 +219,8 @@ static PapaStatus sum_backward(const PapaNode *node, const PapaRun *run)
 
 #define ARITHMETIC(name, init_)                                                                                               \
     .type = name, .since = 7, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(Arithmetic),        \
-    .init = init_, .role = arithmetic_role, .shape = arithmetic_shape, .fold = arithmetic_fold, .layout = arithmetic_layout,  \
-    .permute = arithmetic_permute, .keeps = arithmetic_keeps, .forward = arithmetic_forward, .backward = arithmetic_backward
+    .init = init_, .role = arithmetic_role, .shape = arithmetic_shape, .fold = arithmetic_fold, .layout = papa_layout_follow, \
+    .keeps = arithmetic_keeps, .forward = arithmetic_forward, .backward = arithmetic_backward
 
 extern const PapaOp papa_ops_arithmetic[];
 const PapaOp papa_ops_arithmetic[] = {
@@ -270,7 +228,7 @@ const PapaOp papa_ops_arithmetic[] = {
     {ARITHMETIC("Sub", sub_init)},
     {ARITHMETIC("Mul", mul_init)},
     {ARITHMETIC("Div", div_init)},
-    {.type = "Sum", .since = 7, .min_in = 1, .max_in = -1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(Arithmetic),
-     .role = sum_role, .shape = arithmetic_shape, .fold = sum_fold, .layout = arithmetic_layout, .permute = arithmetic_permute, .forward = sum_forward, .backward = sum_backward},
+    {.type = "Sum", .since = 7, .min_in = 1, .max_in = -1, .min_out = 1, .max_out = 1, .role = sum_role, .shape = arithmetic_shape,
+     .fold = sum_fold, .layout = papa_layout_follow, .forward = sum_forward, .backward = sum_backward},
     {0},
 };

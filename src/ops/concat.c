@@ -127,7 +127,8 @@ static PapaStatus split_init(PapaNode *node, PapaGraph *graph)
     if (node->opset >= 18)
         PAPA_TRY(papa_attr_int(node->proto, "num_outputs", 0, &attrs->num_outputs));
     if (papa_attr_find(node->proto, "num_outputs") && attrs->num_outputs != node->n_out)
-        return papa_node_fail(node, PAPA_ERR_FORMAT, "num_outputs is %lld, but there are %d outputs", (long long)attrs->num_outputs, node->n_out);
+        return papa_node_fail(node, PAPA_ERR_FORMAT, "num_outputs is %lld, but there are %d outputs", (long long)attrs->num_outputs,
+            node->n_out);
     return PAPA_OK;
 }
 

@@ -193,7 +193,8 @@ static PapaStatus test_shape(PapaNode *node, PapaGraph *graph)
     PapaShape y;
     PAPA_TRY(check_known_type(node, 0));
     if (node->in[0]->type != node->in[1]->type)
-        return papa_node_fail(node, PAPA_ERR_MISMATCH, "inputs of types %s and %s", papa_type_name(node->in[0]->type), papa_type_name(node->in[1]->type));
+        return papa_node_fail(node, PAPA_ERR_MISMATCH, "inputs of types %s and %s", papa_type_name(node->in[0]->type),
+            papa_type_name(node->in[1]->type));
     PAPA_TRY(papa_broadcast(node, &node->in[0]->shape, &node->in[1]->shape, &y));
     return papa_set_output(node, 0, ONNX__TENSOR_PROTO__DATA_TYPE__BOOL, &y);
 }
@@ -269,7 +270,8 @@ static PapaStatus where_shape(PapaNode *node, PapaGraph *graph)
     PAPA_TRY(check_bool(node, 0));
     PAPA_TRY(check_known_type(node, 1));
     if (node->in[1]->type != node->in[2]->type)
-        return papa_node_fail(node, PAPA_ERR_MISMATCH, "inputs of types %s and %s", papa_type_name(node->in[1]->type), papa_type_name(node->in[2]->type));
+        return papa_node_fail(node, PAPA_ERR_MISMATCH, "inputs of types %s and %s", papa_type_name(node->in[1]->type),
+            papa_type_name(node->in[2]->type));
     PAPA_TRY(papa_broadcast(node, &node->in[0]->shape, &node->in[1]->shape, &both));
     PAPA_TRY(papa_broadcast(node, &both, &node->in[2]->shape, &y));
     return papa_set_output(node, 0, node->in[1]->type, &y);
@@ -322,7 +324,8 @@ const PapaOp papa_ops_constant[] = {
     {.type = "Shape", .since = 7, UNARY, .attrs_bytes = sizeof(ShapeAttrs), .init = shape_init, .shape = shape_shape, .fold = shape_fold,
         .fold_by_shape = true},
     {.type = "Size", .since = 7, UNARY, .shape = size_shape, .fold = size_fold, .fold_by_shape = true},
-    {.type = "ConstantOfShape", .since = 9, UNARY, .attrs_bytes = sizeof(FillAttrs), .init = fill_init, .shape = fill_shape, .fold = fill_fold},
+    {.type = "ConstantOfShape", .since = 9, UNARY, .attrs_bytes = sizeof(FillAttrs), .init = fill_init, .shape = fill_shape,
+        .fold = fill_fold},
     {.type = "Range", .since = 11, TERNARY, .shape = range_shape, .fold = range_fold},
     {.type = "Equal", .since = 7, BINARY, .shape = test_shape, .fold = equal_fold},
     {.type = "Less", .since = 7, BINARY, .shape = test_shape, .fold = less_fold},

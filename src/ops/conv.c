@@ -86,8 +86,8 @@ static PapaStatus check_inputs(PapaNode *node)
     if (w->rank != x->rank)
         return papa_node_fail(node, PAPA_ERR_MISMATCH, "input of shape %s, but weight of shape %s", papa_shape_text(x), papa_shape_text(w));
     if (attrs->group < 1 || w->dim[0] % attrs->group || w->dim[1] != x->dim[1] / attrs->group || x->dim[1] % attrs->group)
-        return papa_node_fail(node, PAPA_ERR_MISMATCH, "input of shape %s does not fit weight of shape %s with group %lld", papa_shape_text(x),
-            papa_shape_text(w), (long long)attrs->group);
+        return papa_node_fail(node, PAPA_ERR_MISMATCH, "input of shape %s does not fit weight of shape %s with group %lld",
+            papa_shape_text(x), papa_shape_text(w), (long long)attrs->group);
     if (papa_has_in(node, 2) && (node->in[2]->shape.rank != 1 || node->in[2]->shape.dim[0] != w->dim[0]))
         return papa_node_fail(node, PAPA_ERR_MISMATCH, "bias of shape %s, expected (%lld)", papa_shape_text(&node->in[2]->shape),
             (long long)w->dim[0]);
@@ -120,11 +120,12 @@ static PapaStatus conv_axis(const PapaNode *node, size_t axis, int64_t in, int64
         pads[1] = attrs->pads[axis + attrs->n_pads / 2];
     }
     if (pads[0] < 0 || pads[1] < 0 || pads[0] > INT32_MAX || pads[1] > INT32_MAX)
-        return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "pads of %lld and %lld, expected 0 or more", (long long)pads[0], (long long)pads[1]);
+        return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "pads of %lld and %lld, expected 0 or more", (long long)pads[0],
+            (long long)pads[1]);
     int64_t room = in + pads[0] + pads[1] - window;
     if (room < 0)
-        return papa_node_fail(node, PAPA_ERR_MISMATCH, "the kernel spans %lld, but the padded input of shape %s only %lld", (long long)window,
-            papa_shape_text(&node->in[0]->shape), (long long)(room + window));
+        return papa_node_fail(node, PAPA_ERR_MISMATCH, "the kernel spans %lld, but the padded input of shape %s only %lld",
+            (long long)window, papa_shape_text(&node->in[0]->shape), (long long)(room + window));
     *out = room / stride + 1;
     return PAPA_OK;
 }
@@ -202,7 +203,8 @@ static PapaStatus conv_backward(const PapaNode *node, const PapaRun *run)
     if (node->relu)
         PAPA_TRY(PAPA_KERNEL(dev, papa_relu_bwd)(dev, dy, dy, papa_out(run, node, 0), n_rows * desc->K, false));
     if (dx)
-        PAPA_TRY(PAPA_KERNEL(dev, papa_conv_bwd_data)(dev, node->plan, dx, dy, papa_in(run, node, 1), workspace, papa_din_accumulate(run, node, 0)));
+        PAPA_TRY(PAPA_KERNEL(dev, papa_conv_bwd_data)(dev, node->plan, dx, dy, papa_in(run, node, 1), workspace,
+            papa_din_accumulate(run, node, 0)));
     /* One pass gives both gradients where it may treat them alike: a weight of several nodes can have a bias of its own in each. */
     bool joined = dw && db && papa_din_accumulate(run, node, 1) == papa_din_accumulate(run, node, 2);
     if (dw)
@@ -215,7 +217,8 @@ static PapaStatus conv_backward(const PapaNode *node, const PapaRun *run)
 
 const PapaOp papa_ops_conv[] = {
     {.type = "Conv", .since = 7, .min_in = 2, .max_in = 3, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(ConvAttrs),
-        .init = conv_init, .role = conv_role, .linear = conv_linear, .shape = conv_shape, .layout = papa_layout_channels_last, .fuses = PAPA_FUSE_RELU,
+        .init = conv_init, .role = conv_role, .linear = conv_linear, .shape = conv_shape, .layout = papa_layout_channels_last,
+        .fuses = PAPA_FUSE_RELU,
         .keeps = conv_keeps, .prepare = conv_prepare, .release = conv_release, .forward = conv_forward, .backward = conv_backward},
     {0},
 };

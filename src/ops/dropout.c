@@ -49,8 +49,8 @@ static bool dropout_is_view(const PapaNode *node, const PapaGraph *graph)
 static PapaStatus drop(const PapaNode *node, const PapaRun *run, float *y, const float *x, bool accumulate)
 {
     const PapaStepNumbers *step = run->step;
-    return PAPA_KERNEL(run->dev, papa_dropout)(run->dev, y, x, papa_shape_count(&node->in[0]->shape), ((const DropoutAttrs *)node->attrs)->ratio,
-        step->dropout_key, step->dropout_name, (uint32_t)node->index, accumulate);
+    return PAPA_KERNEL(run->dev, papa_dropout)(run->dev, y, x, papa_shape_count(&node->in[0]->shape),
+        ((const DropoutAttrs *)node->attrs)->ratio, step->dropout_key, step->dropout_name, (uint32_t)node->index, accumulate);
 }
 
 static PapaStatus dropout_forward(const PapaNode *node, const PapaRun *run)

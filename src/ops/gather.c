@@ -31,8 +31,8 @@ static PapaStatus gather_shape(PapaNode *node, PapaGraph *graph)
         return PAPA_ERR_MEMORY;
     for (int64_t i = 0; i < attrs->n; i++) {
         if (index[i] < -dim || index[i] >= dim)
-            return papa_node_fail(node, PAPA_ERR_MISMATCH, "index %lld into axis %d of the input of shape %s", (long long)index[i], attrs->axis,
-                papa_shape_text(x));
+            return papa_node_fail(node, PAPA_ERR_MISMATCH, "index %lld into axis %d of the input of shape %s", (long long)index[i],
+                attrs->axis, papa_shape_text(x));
         attrs->index[i] = index[i] < 0 ? index[i] + dim : index[i];
     }
     if (x->rank - 1 + indices->rank > PAPA_MAX_RANK)

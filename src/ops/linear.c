@@ -80,7 +80,8 @@ static PapaStatus product_run(const Product *product, PapaDevice *dev, float *c,
             add |= i && !axis->c; /* another product has gone into this one before */
         }
         assert(!add || product->next);
-        PAPA_TRY(PAPA_KERNEL(dev, papa_matmul_run)(dev, add ? product->next : product->first, c + at_c, a + at_a, b + at_b, bias, workspace));
+        PAPA_TRY(PAPA_KERNEL(dev, papa_matmul_run)(dev, add ? product->next : product->first, c + at_c, a + at_a, b + at_b, bias,
+            workspace));
     }
     return PAPA_OK;
 }
@@ -239,7 +240,8 @@ static PapaStatus linear_backward(const PapaNode *node, const PapaRun *run)
 {
     float *dy = papa_dout(run, node, 0);
     if (node->relu)
-        PAPA_TRY(PAPA_KERNEL(run->dev, papa_relu_bwd)(run->dev, dy, dy, papa_out(run, node, 0), papa_shape_count(&node->out[0]->shape), false));
+        PAPA_TRY(PAPA_KERNEL(run->dev, papa_relu_bwd)(run->dev, dy, dy, papa_out(run, node, 0), papa_shape_count(&node->out[0]->shape),
+            false));
     PAPA_TRY(gradient_run(node, run, GRADIENT_A));
     PAPA_TRY(gradient_run(node, run, GRADIENT_B));
     return gradient_c(node, run);
@@ -281,8 +283,8 @@ static PapaStatus gemm_shape(PapaNode *node, PapaGraph *graph)
         if (node->in[i])
             PAPA_TRY(papa_check_float(node, i));
     if (a->rank != 2 || b->rank != 2 || a->dim[!attrs->trans_a] != b->dim[attrs->trans_b])
-        return papa_node_fail(node, PAPA_ERR_MISMATCH, "A of shape %s does not fit B of shape %s (transA %d, transB %d)", papa_shape_text(a),
-            papa_shape_text(b), attrs->trans_a, attrs->trans_b);
+        return papa_node_fail(node, PAPA_ERR_MISMATCH, "A of shape %s does not fit B of shape %s (transA %d, transB %d)",
+            papa_shape_text(a), papa_shape_text(b), attrs->trans_a, attrs->trans_b);
     int64_t M = a->dim[attrs->trans_a], N = b->dim[!attrs->trans_b], K = a->dim[!attrs->trans_a];
     const PapaShape y = {.rank = 2, .dim = {M, N}};
 
@@ -291,7 +293,8 @@ static PapaStatus gemm_shape(PapaNode *node, PapaGraph *graph)
         const PapaShape *c = &node->in[2]->shape;
         int64_t n = c->rank ? c->dim[c->rank - 1] : 1;
         if (c->rank > 2 || (n != 1 && n != N) || (c->rank == 2 && c->dim[0] != 1 && c->dim[0] != M))
-            return papa_node_fail(node, PAPA_ERR_MISMATCH, "C of shape %s does not broadcast to %s", papa_shape_text(c), papa_shape_text(&y));
+            return papa_node_fail(node, PAPA_ERR_MISMATCH, "C of shape %s does not broadcast to %s", papa_shape_text(c),
+                papa_shape_text(&y));
         attrs->has_c = attrs->beta != 0;
         attrs->row_c = attrs->beta == 1 && n == N && papa_shape_count(c) == N;
     }

@@ -61,8 +61,7 @@ static PapaStatus norm_shape(PapaNode *node, PapaGraph *graph)
     if (x->rank < 2)
         return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "input has shape %s, expected rank 2 or more", papa_shape_text(x));
     for (int i = X; i <= VARIANCE; i++)
-        if (!papa_type_is_float(node->in[i]->type))
-            return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "input %d is %s, expected a float type", i, papa_type_name(node->in[i]->type));
+        PAPA_TRY(papa_check_float(node, i));
     const PapaShape channels = {.rank = 1, .dim = {x->dim[1]}};
     for (int i = SCALE; i <= VARIANCE; i++)
         if (!papa_shape_equal(&node->in[i]->shape, &channels))

@@ -136,8 +136,7 @@ static PapaStatus pool_shape(PapaNode *node, PapaGraph *graph)
     Pool *pool = node->attrs;
     const PapaShape *x = &node->in[0]->shape;
     PapaShape y = *x;
-    if (!papa_type_is_float(node->in[0]->type))
-        return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "input is %s, expected a float type", papa_type_name(node->in[0]->type));
+    PAPA_TRY(papa_check_float(node, 0));
     if (x->rank != 3 && x->rank != 4)
         return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "input has shape %s, expected rank 3 or 4", papa_shape_text(x));
     if (!pool->global && x->rank != pool->n_axes + 2)

@@ -2,8 +2,10 @@
 #include "graph/op.h"
 #include "kernels/reduce.h"
 
+#include <math.h>
 #include <string.h>
 
+enum { BOOL = ONNX__TENSOR_PROTO__DATA_TYPE__BOOL };
 typedef enum ReduceKind { REDUCE_MEAN, REDUCE_SUM, REDUCE_MAX, REDUCE_MIN, REDUCE_PROD } ReduceKind;
 
 typedef struct Reduce {
@@ -191,16 +193,17 @@ static PapaStatus reduce_fold(PapaNode *node, PapaGraph *graph)
     const bool is_float = papa_type_is_float(node->in[0]->type);
     const int64_t n_in = papa_shape_count(&node->in[0]->shape), n_out = papa_shape_count(&node->out[0]->shape);
     const PapaWalk walk = walk_of(node);
-    if (!n_in && n_out && kind != REDUCE_SUM && kind != REDUCE_PROD)
-        return papa_node_fail(node, PAPA_ERR_FORMAT, "reduces no elements, which has no result");
+    if (!n_in && n_out && !is_float && (kind == REDUCE_MEAN || (kind != REDUCE_SUM && kind != REDUCE_PROD && node->in[0]->type != BOOL)))
+        return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "reduces no elements of type %s", papa_type_name(node->in[0]->type));
     void *to = papa_set_constant(node, graph, 0);
     if (!to)
         return PAPA_ERR_MEMORY;
-    for (int64_t i = 0; i < n_out; i++) { /* of nothing: the neutral element */
+    static const float neutral[] = {[REDUCE_MAX] = -INFINITY, [REDUCE_MIN] = INFINITY, [REDUCE_PROD] = 1}; /* of nothing */
+    for (int64_t i = 0; i < n_out; i++) {
         if (is_float)
-            ((float *)to)[i] = kind == REDUCE_PROD;
+            ((float *)to)[i] = neutral[kind];
         else
-            ((int64_t *)to)[i] = kind == REDUCE_PROD;
+            ((int64_t *)to)[i] = neutral[kind] > 0;
     }
     fold_elements(node, &walk, to);
     for (int64_t i = 0; kind == REDUCE_MEAN && i < n_out; i++) {

@@ -33,8 +33,7 @@ static PapaStatus softmax_shape(PapaNode *node, PapaGraph *graph)
 {
     SoftmaxAttrs *attrs = node->attrs;
     const int rank = node->in[0]->shape.rank;
-    if (!papa_type_is_float(node->in[0]->type))
-        return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "input is %s, expected a float type", papa_type_name(node->in[0]->type));
+    PAPA_TRY(papa_check_float(node, 0));
     if (node->opset < 13 && attrs->given == rank)
         attrs->axis = rank; /* allowed there: a matrix with one column */
     else

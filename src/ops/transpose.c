@@ -94,7 +94,9 @@ static PapaStatus transpose_backward(const PapaNode *node, const PapaRun *run)
 {
     float *dx = papa_din(run, node, 0);
     PapaRegion region = papa_region_reversed(transpose_region(node));
-    return dx ? PAPA_KERNEL(run->dev, papa_copy)(run->dev, dx, papa_dout(run, node, 0), &region, papa_din_accumulate(run, node, 0)) : PAPA_OK;
+    if (!dx)
+        return PAPA_OK;
+    return PAPA_KERNEL(run->dev, papa_copy)(run->dev, dx, papa_dout(run, node, 0), &region, papa_din_accumulate(run, node, 0));
 }
 
 const PapaOp papa_ops_transpose[] = {

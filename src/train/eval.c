@@ -120,8 +120,8 @@ static PapaStatus open_all(Evaluation *e, const PapaModel *model, const PapaHook
     PAPA_TRY(papa_crew_open(&e->crew, n_batches && n_batches < threads ? (int)n_batches : threads, threads, o->device.deterministic));
     PAPA_TRY(papa_model_open(&e->model, papa_onnx_path(model->onnx)));
     PAPA_TRY(papa_model_select(e->model, &(PapaModelSelection){.output = o->output, .decay_all = true}));
-    PAPA_TRY(find_normalization(e, hooks));
     PAPA_TRY(compile(e));
+    PAPA_TRY(find_normalization(e, hooks));
     e->seats = calloc((size_t)e->crew.n_workers, sizeof *e->seats);
     if (!e->seats)
         return papa_fail_memory((size_t)e->crew.n_workers * sizeof *e->seats, "the workers");

@@ -1,5 +1,5 @@
 /* What exported files say about themselves, in metadata_props. No dates, paths or thread counts: equal runs give equal bytes.
- * Numbers are written with %.9g. Lists are comma-separated.
+ * Options are written with 7 significant digits, other numbers with 9. Lists are comma-separated.
  *
  *   papa.kind                 member, soup, greedy, ensemble
  *   papa.method               papa, papa-all, papa-2, none

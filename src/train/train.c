@@ -11,7 +11,7 @@ static PapaStatus open_output(PapaTraining *t)
 {
     if (!t->options.out)
         return PAPA_OK;
-    PAPA_TRY(papa_file_make_folder(t->options.out));
+    PAPA_TRY(papa_training_make_folder(t));
     char *path = papa_training_path(t, "metrics.csv");
     PapaStatus status = path ? papa_metrics_open(&t->metrics, path) : PAPA_ERR_MEMORY;
     free(path);
@@ -69,8 +69,10 @@ static PapaStatus open_spare(PapaTraining *t)
 
 static PapaStatus open_all(PapaTraining *t, const PapaModel *model)
 {
-    PAPA_TRY(papa_train_options_resolve(&t->options, t->hooks));
+    PapaTrainOptions asked = t->options;
+    PAPA_TRY(papa_train_options_resolve(&t->options));
     PAPA_TRY(open_crew(t));
+    papa_train_options_remark(&t->options, &asked, t->hooks);
     PAPA_TRY(papa_training_open_model(t, model));
     PAPA_TRY(papa_training_open_data(t));
     PAPA_TRY(papa_training_normalize(t));
@@ -183,6 +185,7 @@ static void fill_report(PapaTrainReport *report, const PapaTraining *t)
 static PapaStatus run(PapaTraining *t, PapaTrainReport *report, const PapaModel *model)
 {
     PAPA_TRY(open_all(t, model));
+    papa_deferred_release(&t->deferred);
     PAPA_TRY(train(t));
     t->plain = t->spare[0];
     t->soup = t->spare[1];
@@ -202,9 +205,13 @@ PapaStatus papa_train(PapaTrainReport *out, const PapaModel *model, const PapaTr
     if (!t)
         return papa_fail_memory(sizeof *t, "a training run");
     t->options = *options;
-    t->hooks = hooks;
+    papa_deferred_begin(&t->deferred, hooks);
+    t->hooks = &t->deferred.hooks;
     PapaStatus status = run(t, out, model);
     close_all(t);
+    if (status != PAPA_OK)
+        papa_training_remove_folder(t);
+    papa_deferred_free(&t->deferred);
     free(t);
     if (status != PAPA_OK)
         papa_train_report_free(out);

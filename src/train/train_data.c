@@ -69,7 +69,10 @@ PapaStatus papa_training_open_data(PapaTraining *t)
     PapaImageSize size = t->model->head.size;
     if (!o->data)
         PAPA_TRY(default_data(t));
-    PAPA_TRY(papa_data_open(&t->data, o->data, PAPA_SPLIT_TRAIN, size, t->hooks));
+    PapaStatus status = papa_data_open(&t->data, o->data, PAPA_SPLIT_TRAIN, size, t->hooks);
+    if (status == PAPA_ERR_MISMATCH) /* the size is the model's */
+        return papa_fail_in(status, "%s", papa_onnx_path(t->model->onnx));
+    PAPA_TRY(status);
     PAPA_TRY(open_test(t, size));
     PAPA_TRY(papa_data_split(&t->parts, t->data, o->val_fraction, o->seed));
     PapaDataInfo info = papa_data_info(t->data);

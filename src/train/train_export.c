@@ -27,16 +27,16 @@ static PapaStatus describe_recipe(const PapaTraining *t, PapaMetadata *m)
     PAPA_TRY(papa_metadata_set(m, "papa.steps", "%lld", (long long)t->reached));
     PAPA_TRY(papa_metadata_set(m, "papa.init", "%s", papa_init_name(o->init)));
     if (o->method == PAPA_METHOD_PAPA) {
-        PAPA_TRY(papa_metadata_set(m, "papa.alpha", "%.9g", (double)o->alpha));
+        PAPA_TRY(papa_metadata_set(m, "papa.alpha", "%.7g", (double)o->alpha));
         PAPA_TRY(papa_metadata_set(m, "papa.every", "%d", o->every));
     }
     if (o->method == PAPA_METHOD_ALL || o->method == PAPA_METHOD_2)
         PAPA_TRY(papa_metadata_set(m, "papa.every_epochs", "%d", o->every_epochs));
     PAPA_TRY(papa_metadata_set(m, "papa.optimizer", "%s", papa_optimizer_name(o->optimizer)));
     PAPA_TRY(papa_metadata_set(m, "papa.schedule", "%s", papa_schedule_name(o->schedule)));
-    PAPA_TRY(papa_metadata_set(m, "papa.lr", "%.9g", (double)o->lr));
-    PAPA_TRY(papa_metadata_set(m, "papa.lr_min", "%.9g", (double)o->lr_min));
-    PAPA_TRY(papa_metadata_set(m, "papa.weight_decay", "%.9g", (double)o->weight_decay));
+    PAPA_TRY(papa_metadata_set(m, "papa.lr", "%.7g", (double)o->lr));
+    PAPA_TRY(papa_metadata_set(m, "papa.lr_min", "%.7g", (double)o->lr_min));
+    PAPA_TRY(papa_metadata_set(m, "papa.weight_decay", "%.7g", (double)o->weight_decay));
     PAPA_TRY(papa_metadata_set(m, "papa.batch", "%lld", (long long)t->trainer.batch));
     return papa_metadata_set(m, "papa.epochs", "%d", o->epochs);
 }

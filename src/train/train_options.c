@@ -10,6 +10,7 @@
 void papa_train_defaults(PapaTrainOptions *out)
 {
     *out = (PapaTrainOptions){
+        .test_split = PAPA_SPLIT_TEST,
         .val_fraction = .02f,
         .population = 3,
         .method = PAPA_METHOD_PAPA,
@@ -168,20 +169,22 @@ static float default_rate(const PapaTrainOptions *o)
     return from_file ? 1e-4f : 1e-3f;
 }
 
-PapaStatus papa_train_options_resolve(PapaTrainOptions *o, const PapaHooks *hooks)
+PapaStatus papa_train_options_resolve(PapaTrainOptions *o)
 {
-    bool alpha_chosen = isnan(o->alpha), lr_chosen = isnan(o->lr);
-    if (alpha_chosen)
+    if (isnan(o->alpha))
         o->alpha = o->init == PAPA_INIT_FILE ? .9995f : .99f;
-    if (lr_chosen)
+    if (isnan(o->lr))
         o->lr = default_rate(o);
     if (isnan(o->lr_min))
         o->lr_min = o->lr / 1000;
     PAPA_TRY(check_numbers(o));
-    PAPA_TRY(check_choices(o));
-    if (alpha_chosen && o->method == PAPA_METHOD_PAPA && o->population > 1)
+    return check_choices(o);
+}
+
+void papa_train_options_remark(const PapaTrainOptions *o, const PapaTrainOptions *asked, const PapaHooks *hooks)
+{
+    if (isnan(asked->alpha) && o->method == PAPA_METHOD_PAPA && o->population > 1)
         papa_remark(hooks, "alpha %g (initial weights: %s)", (double)o->alpha, papa_init_name(o->init));
-    if (lr_chosen)
+    if (isnan(asked->lr))
         papa_remark(hooks, "learning rate %g (%s, initial weights: %s)", (double)o->lr, papa_optimizer_name(o->optimizer), papa_init_name(o->init));
-    return PAPA_OK;
 }

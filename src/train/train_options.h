@@ -4,9 +4,12 @@
 
 #include "base/status.h"
 
-/* Fills in the NaNs that stand for "default": alpha, lr, lr_min; then checks every number. Each chosen value is remarked.
+/* Fills in the NaNs that stand for "default": alpha, lr, lr_min; then checks every number.
  * Errors: PAPA_ERR_ARGUMENT names the option, its value and what was expected. */
-PapaStatus papa_train_options_resolve(PapaTrainOptions *options, const PapaHooks *hooks);
+PapaStatus papa_train_options_resolve(PapaTrainOptions *options);
+
+/* Tells the defaults that depend on other options: where asked left the choice open. */
+void papa_train_options_remark(const PapaTrainOptions *resolved, const PapaTrainOptions *asked, const PapaHooks *hooks);
 
 /* One remark; hooks and its function may be NULL. */
 void papa_remark(const PapaHooks *hooks, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -3,6 +3,7 @@
 #define PAPA_TRAINING_H
 
 #include "soup/repair.h"
+#include "train/deferred.h"
 #include "train/metadata.h"
 #include "train/metrics.h"
 #include "train/progress.h"
@@ -11,7 +12,8 @@
 
 typedef struct PapaTraining {
     PapaTrainOptions options;    /* resolved */
-    const PapaHooks *hooks;
+    const PapaHooks *hooks;      /* those of deferred */
+    PapaDeferred deferred;
     PapaModel *model;            /* own handle: its selection is this run's */
 
     PapaData *data, *test;       /* test: NULL where there are no test images */
@@ -39,6 +41,9 @@ typedef struct PapaTraining {
     PapaScore soup_val, greedy_val, ensemble_val;
     int64_t reached;             /* steps done by every member */
     bool stopped;
+
+    size_t folder_there;         /* length of the part of options.out that was there before */
+    bool folder_made;
 } PapaTraining;
 
 /* ---- train_data.c ---- */
@@ -47,6 +52,12 @@ typedef struct PapaTraining {
 PapaStatus papa_training_open_model(PapaTraining *t, const PapaModel *model);
 PapaStatus papa_training_open_data(PapaTraining *t);
 PapaStatus papa_training_normalize(PapaTraining *t); /* needs the crew */
+
+/* ---- train_folder.c ---- */
+
+PapaStatus papa_training_make_folder(PapaTraining *t);
+/* Removes what make_folder made, as far as it is empty. */
+void papa_training_remove_folder(const PapaTraining *t);
 
 /* ---- train_repair.c ---- */
 

@@ -1,8 +1,8 @@
 /* Times every convolution of the networks that papa is measured on, each pass, next to oneDNN's direct convolution on the same
  * NHWC maps with its weights already in its own layout. Both run in turn on maps that rotate, so that they come from memory as
- * in training.
+ * in training. On one thread the clock is the processor's time, on which other programs weigh less.
  *
- *     conv [NAME [THREADS [SECONDS]]]     NAME: only networks with this name; THREADS: 1; SECONDS for each line: .1 */
+ *     bench_conv [NAME [THREADS [SECONDS]]]     NAME: only networks with this name; THREADS: 1; SECONDS for each line: .1 */
 #include "device/onednn.h"
 #include "kernels/conv.h"
 
@@ -43,10 +43,12 @@ static _Noreturn void die(void)
             die();              \
     } while (0)
 
+static clockid_t clock_used = CLOCK_MONOTONIC;
+
 static double now(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock_used, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -108,8 +110,10 @@ static void make(Bench *b, const Layer *l)
     for (int pass = 0; pass < 3; pass++) {
         PapaDnnlConv conv = {.pass = (PapaDnnlPass)pass, .training = true, .stride = {l->stride, l->stride}, .dilation = {1, 1},
             .pad_low = {l->pad, l->pad}, .pad_high = {l->pad, l->pad}};
-        conv.args[PAPA_DNNL_X] = (PapaDnnlLayout){.n_dims = 4, .dims = {d->N, d->C, d->H, d->W}, .strides = {d->H * d->W * d->C, 1, d->W * d->C, d->C}};
-        conv.args[PAPA_DNNL_Y] = (PapaDnnlLayout){.n_dims = 4, .dims = {d->N, d->K, out, out}, .strides = {out * out * d->K, 1, out * d->K, d->K}};
+        conv.args[PAPA_DNNL_X] = (PapaDnnlLayout){.n_dims = 4, .dims = {d->N, d->C, d->H, d->W},
+            .strides = {d->H * d->W * d->C, 1, d->W * d->C, d->C}};
+        conv.args[PAPA_DNNL_Y] = (PapaDnnlLayout){.n_dims = 4, .dims = {d->N, d->K, out, out},
+            .strides = {out * out * d->K, 1, out * d->K, d->K}};
         conv.args[PAPA_DNNL_W] = (PapaDnnlLayout){.n_dims = 4, .dims = {d->K, d->C, d->R, d->S}, .any = true};
         NEED(papa_dnnl_conv(&b->direct[pass], &conv));
         size_t sizes[] = {papa_conv_workspace_cpu(b->conv, (PapaConvPass)pass), papa_dnnl_scratch_bytes(b->direct[pass])};
@@ -166,6 +170,8 @@ int main(int argc, char **argv)
     double seconds = argc > 3 ? strtod(argv[3], NULL) : .1;
     static const char *const passes[] = {"forward", "data", "weights"};
     Bench b = {0};
+    if (threads == 1)
+        clock_used = CLOCK_THREAD_CPUTIME_ID;
     NEED(papa_device_open_cpu(&b.dev, threads));
     printf("oneDNN %s, %d threads; ms for a batch, GFLOP/s as a direct convolution\n", papa_dnnl_version(), threads);
     for (size_t i = 0; i < sizeof layers / sizeof *layers;) {
@@ -183,7 +189,8 @@ int main(int argc, char **argv)
                 double ours, direct;
                 time_pass(&b, (PapaConvPass)pass, seconds, &ours, &direct);
                 sums[0] += l->count * ours, sums[1] += l->count * direct;
-                printf("%-12s %3lldx%2lldx%2lldx%3lld -> %3lld, %lldx%lld/%lld x%d  %-8s %8.3f ms %5.0f  direct %8.3f ms %5.0f  %5.2f  %s | %s\n",
+                printf("%-12s %3lldx%2lldx%2lldx%3lld -> %3lld, %lldx%lld/%lld x%d  %-8s %8.3f ms %5.0f  direct %8.3f ms %5.0f  %5.2f  "
+                    "%s | %s\n",
                     network, (long long)l->N, (long long)l->size, (long long)l->size, (long long)l->C, (long long)l->K, (long long)l->filter,
                     (long long)l->filter, (long long)l->stride, l->count, passes[pass], ours * 1e3, gflop / ours, direct * 1e3, gflop / direct,
                     direct / ours, papa_conv_describe_cpu(b.conv, (PapaConvPass)pass), papa_dnnl_implementation(b.direct[pass]));
@@ -192,7 +199,8 @@ int main(int argc, char **argv)
             drop(&b);
         }
         if (sums[0] > 0)
-            printf("%-12s all convolutions of a step %8.3f ms, direct %8.3f ms, %.2f\n", network, sums[0] * 1e3, sums[1] * 1e3, sums[1] / sums[0]);
+            printf("%-12s all convolutions of a step %8.3f ms, direct %8.3f ms, %.2f\n", network, sums[0] * 1e3, sums[1] * 1e3,
+                sums[1] / sums[0]);
     }
     papa_device_close(b.dev);
     return 0;

@@ -1,4 +1,4 @@
-/* Drives src/onnx for tests/oracle/onnx_roundtrip.py: commands on standard input, one a line, words separated by tabs.
+/* Drives src/onnx for tests/oracle/test_onnx_roundtrip.py: commands on standard input, one a line, words separated by tabs.
  * Each is answered by its output, if it has any, and a line "ok" or "error CODE MESSAGE".
  *
  *   open PATH                 opens a model and begins an edit of it
@@ -16,7 +16,7 @@
  *   unique BASE               prints a unique name
  *   write PATH [LIMIT]        writes the edited model
  *   member OUTPUT WEIGHT      the edited model becomes a member of the next ensemble
- *   ensemble PATH OUTPUT SOFTMAX AXIS LIMIT   writes an ensemble of the members so far and forgets them */
+ *   ensemble PATH OUTPUT SOFTMAX AXIS PROBABILITIES LIMIT   writes an ensemble of the members so far and forgets them */
 #include "onnx/onnx_edit.h"
 #include "onnx/onnx_ensemble.h"
 
@@ -249,8 +249,9 @@ static PapaStatus take_member(const char *output, double weight)
 static PapaStatus write_ensemble(char **words)
 {
     static const char *const metadata[][2] = {{"papa.kind", "ensemble"}, {"papa.members", "some"}};
-    PapaEnsembleOptions options = {.output = words[2], .softmax = atoi(words[3]), .softmax_axis = atoi(words[4])};
-    PapaStatus status = papa_ensemble_write_limited(members, n_members, &options, metadata, 2, words[1], strtoull(words[5], NULL, 10));
+    PapaEnsembleOptions options = {.output = words[2], .softmax = atoi(words[3]), .softmax_axis = atoi(words[4]),
+        .probabilities = atoi(words[5]) != 0};
+    PapaStatus status = papa_ensemble_write_limited(members, n_members, &options, metadata, 2, words[1], strtoull(words[6], NULL, 10));
     for (int i = 0; i < n_members; i++) {
         papa_edit_free((PapaEdit *)members[i].edit);
         papa_onnx_close((PapaOnnx *)members[i].onnx);
@@ -265,7 +266,7 @@ static PapaStatus run(char **words, int n)
 #define IS(name, count) (!strcmp(words[0], name) && n == (count) + 1)
     if (IS("open", 1))
         return open_model(words[1]);
-    if (IS("ensemble", 5))
+    if (IS("ensemble", 6))
         return write_ensemble(words);
     if (!edit)
         return papa_fail(PAPA_ERR_ARGUMENT, "no model is open");

@@ -1,4 +1,4 @@
-"""Models for onnx_roundtrip.py: every storage form, type, IR version and place that a tensor can have."""
+"""Models for test_onnx_roundtrip.py: every storage form, type, IR version and place that a tensor can have."""
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper

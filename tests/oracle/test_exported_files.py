@@ -76,7 +76,7 @@ def check_file(checks, label, path, folder, images):
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     expected = session.run(None, {session.get_inputs()[0].name: images})[0]
     images.tofile(folder / "in.bin")
-    run("run_model", path, folder / "in.bin", folder / "out.bin")
+    run("run_model", path, folder / "in.bin", folder / "out.bin", *images.shape)
     ours = np.fromfile(folder / "out.bin", np.float32).reshape(expected.shape)
     checks.at_most(relative_error(ours, expected), TOLERANCE, f"{label}: against ONNX Runtime")
     best = np.sort(expected, axis=1)

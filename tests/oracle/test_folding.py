@@ -22,8 +22,8 @@ OPERATORS = set("""
     Gather Expand Slice Pad Concat Split Transpose Reshape Flatten Squeeze Unsqueeze Identity
 """.split())
 FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16}
-INTEGERS = {TensorProto.BOOL, TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8, TensorProto.UINT16,
-    TensorProto.UINT32, TensorProto.UINT64}
+INTEGERS = {TensorProto.BOOL, TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8,
+    TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64}
 OLDEST_OPSET = 7  # to which older cases are raised; of these operators only Not has such, and it is the same
 # All but Floor and Ceil of float16 and double, which are held as float32, only moves or compares numbers: 0 tells that they are the same.
 # Range in float32 multiplies where ONNX's reference may add.

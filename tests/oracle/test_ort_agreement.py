@@ -1,6 +1,6 @@
 """The executor's inference agrees with ONNX Runtime, on the models of testdata and on the variants. Our side is
 
-    run_model MODEL.onnx IN.bin OUT.bin      raw float32 in and out, row-major, NCHW; the batch size follows from IN's length
+    run_model MODEL.onnx IN.bin OUT.bin N C H W      raw float32 in and out, row-major
 
 A model in training form is papa's to read as an inference model; for ONNX Runtime it is rewritten here.
 """
@@ -55,7 +55,7 @@ def main():
             onnx.save(model, folder / "model.onnx")
             images.tofile(folder / "in.bin")
             try:
-                run("run_model", folder / "model.onnx", folder / "in.bin", folder / "out.bin")
+                run("run_model", folder / "model.onnx", folder / "in.bin", folder / "out.bin", *images.shape)
                 ours = np.fromfile(folder / "out.bin", np.float32)
                 error = relative_error(ours, expected.ravel())
                 checks.at_most(error, TOLERANCE, f"{name}: {ours.size} outputs")

@@ -41,7 +41,8 @@ static void reference(const PapaConvDesc *d, Tensors *t)
                     double sum = d->bias ? t->b[k] : 0, grad = t->dy[out];
                     for (int64_t r = 0; r < d->R; r++)
                         for (int64_t s = 0; s < d->S; s++) {
-                            int64_t h = p * d->stride[0] - d->pad[0] + r * d->dilation[0], w = q * d->stride[1] - d->pad[1] + s * d->dilation[1];
+                            int64_t h = p * d->stride[0] - d->pad[0] + r * d->dilation[0];
+                            int64_t w = q * d->stride[1] - d->pad[1] + s * d->dilation[1];
                             if (h < 0 || h >= d->H || w < 0 || w >= d->W)
                                 continue;
                             int64_t in = ((n * d->H + h) * d->W + w) * d->C + k / KG * CG, at = (k * CG * d->R + r) * d->S + s;
@@ -58,7 +59,8 @@ static void reference(const PapaConvDesc *d, Tensors *t)
 
 static Tensors make_tensors(const PapaConvDesc *d)
 {
-    Tensors t = {.n_x = d->N * d->H * d->W * d->C, .n_y = d->N * d->OH * d->OW * d->K, .n_w = d->K * (d->C / d->groups) * d->R * d->S, .n_b = d->K};
+    Tensors t = {.n_x = d->N * d->H * d->W * d->C, .n_y = d->N * d->OH * d->OW * d->K,
+        .n_w = d->K * (d->C / d->groups) * d->R * d->S, .n_b = d->K};
     t.x = random_floats(t.n_x), t.w = random_floats(t.n_w), t.b = random_floats(t.n_b), t.dy = random_floats(t.n_y);
     t.y = calloc((size_t)t.n_y + 1, sizeof(double)), t.dx = calloc((size_t)t.n_x + 1, sizeof(double));
     t.dw = calloc((size_t)t.n_w + 1, sizeof(double)), t.db = calloc((size_t)t.n_b + 1, sizeof(double));
@@ -72,7 +74,8 @@ static void free_tensors(Tensors *t)
 }
 
 /* base: what the gradient was added to; NULL: nothing. */
-static void compare(const PapaConvDesc *d, const char *what, const char *how, const float *got, const double *want, const float *base, int64_t n)
+static void compare(const PapaConvDesc *d, const char *what, const char *how, const float *got, const double *want,
+    const float *base, int64_t n)
 {
     double largest = 0, error = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -81,7 +84,8 @@ static void compare(const PapaConvDesc *d, const char *what, const char *how, co
         error = e <= error ? error : e; /* a NaN stays */
     }
     double tolerance = largest * (strstr(how, "winograd") ? WINOGRAD_TOLERANCE : DIRECT_TOLERANCE);
-    CHECK(error <= tolerance, "%s by %s: N %lld, %lldx%lldx%lld -> %lldx%lldx%lld, %lldx%lld, groups %lld, bias %d, relu %d: error %g, largest %g",
+    CHECK(error <= tolerance, "%s by %s: N %lld, %lldx%lldx%lld -> %lldx%lldx%lld, %lldx%lld, groups %lld, bias %d, relu %d: "
+        "error %g, largest %g",
         what, how, (long long)d->N, (long long)d->H, (long long)d->W, (long long)d->C, (long long)d->OH, (long long)d->OW, (long long)d->K,
         (long long)d->R, (long long)d->S, (long long)d->groups, d->bias, d->relu, error, largest);
 }

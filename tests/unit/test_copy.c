@@ -32,7 +32,8 @@ static Side random_side(int rank, const int64_t *dim, bool may_repeat)
     return side;
 }
 
-static void naive(float *to, const float *from, int rank, const int64_t *dim, const int64_t *to_stride, const int64_t *from_stride, bool accumulate)
+static void naive(float *to, const float *from, int rank, const int64_t *dim, const int64_t *to_stride, const int64_t *from_stride,
+    bool accumulate)
 {
     if (!rank) {
         *to = accumulate ? *to + *from : *from;
@@ -94,7 +95,8 @@ static void large_regions(void)
     check_region(4, color, &rgb, &planes);
     check_region(4, color, &planes, &rgb);
     const int64_t half[] = {8, 16, 16, 16}; /* every other row and column of (8, 32, 32, 16), into the middle of 32 channels */
-    const Side wide = {8 * 16 * 16 * 32, 8, {16 * 16 * 32, 16 * 32, 32, 1}}, strided = {8 * 32 * 32 * 16, 0, {32 * 32 * 16, 2 * 32 * 16, 2 * 16, 1}};
+    const Side wide = {8 * 16 * 16 * 32, 8, {16 * 16 * 32, 16 * 32, 32, 1}};
+    const Side strided = {8 * 32 * 32 * 16, 0, {32 * 32 * 16, 2 * 32 * 16, 2 * 16, 1}};
     check_region(4, half, &wide, &strided);
     check_region(4, half, &strided, &wide);
 }

@@ -42,7 +42,8 @@ static void poison_gaps(float *p, int64_t count, int64_t stride, int64_t rows, i
 static void test_product(PapaDevice *dev, PapaMatmulDesc d)
 {
     int64_t batch = d.batch > 0 ? d.batch : 0, M = d.M, N = d.N, K = d.K;
-    int64_t rows_a = d.transpose_a ? K : M, rows_b = d.transpose_b ? N : K, columns_a = d.transpose_a ? M : K, columns_b = d.transpose_b ? K : N;
+    int64_t rows_a = d.transpose_a ? K : M, rows_b = d.transpose_b ? N : K, columns_a = d.transpose_a ? M : K;
+    int64_t columns_b = d.transpose_b ? K : N;
     int64_t size_a = d.stride_a * (batch ? batch - 1 : 0) + rows_a * d.lda, size_b = d.stride_b * (batch ? batch - 1 : 0) + rows_b * d.ldb;
     int64_t size_c = d.stride_c * (batch ? batch - 1 : 0) + M * d.ldc;
     float *a = random_floats(size_a), *b = random_floats(size_b), *bias = d.bias ? random_floats(N) : NULL;
@@ -99,7 +100,8 @@ static void test_products(PapaDevice *dev)
         for (int variant = 0; variant < 8; variant++) {
             const int64_t *s = shapes[i];
             PapaMatmulDesc d = {.batch = s[0], .M = s[1], .N = s[2], .K = s[3], .transpose_a = variant & 1, .transpose_b = variant >> 1 & 1,
-                .alpha = variant & 4 ? -.75f : 1, .beta = variant == 5 ? 1 : variant == 6 ? .5f : 0, .bias = variant % 3 == 1, .relu = variant % 4 == 1};
+                .alpha = variant & 4 ? -.75f : 1, .beta = variant == 5 ? 1 : variant == 6 ? .5f : 0, .bias = variant % 3 == 1,
+                .relu = variant % 4 == 1};
             int64_t gap = variant & 4 ? 3 : 0;
             d.lda = (d.transpose_a ? d.M : d.K) + gap, d.ldb = (d.transpose_b ? d.K : d.N) + gap, d.ldc = d.N + gap;
             d.stride_a = (d.transpose_a ? d.K : d.M) * d.lda + gap, d.stride_b = variant == 3 ? 0 : (d.transpose_b ? d.N : d.K) * d.ldb;

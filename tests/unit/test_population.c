@@ -172,6 +172,34 @@ static void failing(void)
         atomic_store(&inside[j], 0);
 }
 
+static void count_waits(void *context)
+{
+    ++*(int *)context;
+}
+
+static PapaStatus sleep_step(void *context, int worker, int member, int64_t step)
+{
+    (void)context, (void)worker, (void)member, (void)step;
+    usleep(70000);
+    return PAPA_OK;
+}
+
+/* The calling thread hears of a long run while it waits. */
+static void waiting(void)
+{
+    PapaCrew crew;
+    int waits = 0;
+    int64_t reached;
+    CHECK_OK(papa_crew_open(&crew, 2, 2, false));
+    papa_pool_on_wait(crew.pool, count_waits, &waits);
+    PapaPopulation population = {.crew = &crew, .n_members = 2, .step = sleep_step};
+    CHECK_OK(papa_population_start(&population, 0));
+    CHECK_OK(papa_population_advance(&population, 6, &reached));
+    CHECK(waits >= 2 && waits <= 60, "called %d times in half a second", waits);
+    papa_population_end(&population);
+    papa_crew_close(&crew);
+}
+
 static void threads_inside(void)
 {
     PapaCrew crew;
@@ -211,6 +239,7 @@ int main(void)
     dealing_does_not_matter();
     stopping();
     failing();
+    waiting();
     threads_inside();
     pairs();
     return check_result();

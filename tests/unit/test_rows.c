@@ -124,7 +124,8 @@ static void check_channels_last(make_fn *make, int variant, const char *what)
             continue;
         float *want = FLOATS(node_count(y));
         to_channels_last(want, logical.data[y->index], &y->shape);
-        CHECK(!node_count(y) || !memcmp(want, moved.data[y->index], (size_t)node_count(y) * sizeof *want), "%s in channels-last order, output %d", what, k);
+        CHECK(!node_count(y) || !memcmp(want, moved.data[y->index], (size_t)node_count(y) * sizeof *want),
+            "%s in channels-last order, output %d", what, k);
         free(want);
     }
     check_gradients(&moved, what);
@@ -353,7 +354,8 @@ static void check_gemm_forward(int variant)
             double sum = 0;
             for (int k = 0; k < 5; k++)
                 sum += (double)(variant & 1 ? a[k * 3 + m] : a[m * 5 + k]) * (double)(variant & 2 ? b[n * 5 + k] : b[k * 4 + n]);
-            int64_t rows = c && c->shape.rank == 2 ? c->shape.dim[0] : 1, columns = c && c->shape.rank ? c->shape.dim[c->shape.rank - 1] : 1;
+            int64_t rows = c && c->shape.rank == 2 ? c->shape.dim[0] : 1;
+            int64_t columns = c && c->shape.rank ? c->shape.dim[c->shape.rank - 1] : 1;
             want[m * 4 + n] = 1.5 * sum + (c ? beta * (double)t.data[2][(rows == 1 ? 0 : m) * columns + (columns == 1 ? 0 : n)] : 0);
         }
     check_near("Gemm", t.data[t.node->out[0]->index], want, 12, false, TOLERANCE);
@@ -415,15 +417,18 @@ static void check_matmul_forward(int variant)
     NodeTest t = make_matmul(variant);
     CHECK_OK(node_infer(&t));
     const PapaShape *y = &t.node->out[0]->shape;
-    CHECK(papa_shape_equal(y, &(PapaShape){c->rank_y, {c->y[0], c->y[1], c->y[2], c->y[3]}}), "case %d gives %s", variant, papa_shape_text(y));
+    CHECK(papa_shape_equal(y, &(PapaShape){c->rank_y, {c->y[0], c->y[1], c->y[2], c->y[3]}}), "case %d gives %s", variant,
+        papa_shape_text(y));
     CHECK_OK(node_prepare(&t, one_thread));
     CHECK_OK(node_execute(&t, one_thread, false, 0));
-    int stack_a = c->rank_a > 2 ? c->rank_a - 2 : 0, stack_b = c->rank_b > 2 ? c->rank_b - 2 : 0, stack = stack_a > stack_b ? stack_a : stack_b;
+    int stack_a = c->rank_a > 2 ? c->rank_a - 2 : 0, stack_b = c->rank_b > 2 ? c->rank_b - 2 : 0,
+        stack = stack_a > stack_b ? stack_a : stack_b;
     int64_t M = c->rank_a > 1 ? c->a[c->rank_a - 2] : 1, K = c->a[c->rank_a - 1], N = c->rank_b > 1 ? c->b[c->rank_b - 1] : 1;
     double *want = DOUBLES(node_count(t.node->out[0]));
     for (int64_t e = 0; e < node_count(t.node->out[0]); e++) {
         int64_t i = e / (M * N), m = e / N % M, n = e % N;
-        const float *a = t.data[0] + matrix_at(c->a, stack_a, M * K, c->y, stack, i), *b = t.data[1] + matrix_at(c->b, stack_b, K * N, c->y, stack, i);
+        const float *a = t.data[0] + matrix_at(c->a, stack_a, M * K, c->y, stack, i);
+        const float *b = t.data[1] + matrix_at(c->b, stack_b, K * N, c->y, stack, i);
         want[e] = 0;
         for (int64_t k = 0; k < K; k++)
             want[e] += (double)a[m * K + k] * (double)b[k * N + n];

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares proto/onnx.proto with the descriptor of the installed onnx package, in both directions.
 
-usage: schema_check.py [onnx.proto]      Needs protoc and the onnx package. Exit 0: the same wire contract."""
+usage: test_schema.py [onnx.proto]      Needs protoc-c and the onnx package. Exit 0: the same wire contract."""
 import os
 import subprocess
 import sys
@@ -16,7 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 def ours(path):
     with tempfile.TemporaryDirectory() as folder:
         out = os.path.join(folder, "set")
-        subprocess.run(["protoc", "--proto_path=" + os.path.dirname(path), "--descriptor_set_out=" + out, path], check=True)
+        subprocess.run(["protoc-c", "--proto_path=" + os.path.dirname(path), "--descriptor_set_out=" + out, path], check=True)
         files = descriptor_pb2.FileDescriptorSet.FromString(open(out, "rb").read())
     return files.file[0]
 
