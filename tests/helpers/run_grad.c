@@ -2,9 +2,10 @@
  *
  * Runs many models forward and backward in one process. A line of LIST is a model: FOLDER, then per fed input its rank and its dimensions,
  * separated by blanks. FOLDER holds model.onnx, in.f32 (the inputs one after the other) and dy.f32 (d loss / d the first output), float32 in
- * ONNX's order of axes. Written: infer.f32 (every output, one after the other), train.f32 (the same with batch statistics, without dropout)
- * and grads.f32 (of every trained tensor). For each line one is printed: "ok" and the trained tensors' names in the order of grads.f32, or
- * "error" and the message.
+ * ONNX's order of axes. Written, every output one after the other: infer.f32, train.f32 and calibrate.f32 (with batch statistics, without
+ * dropout); and grads.f32, of every trained tensor. Then every trained tensor is halved: edited.onnx is the file with these numbers and the
+ * statistics of the training pass, edited.f32 what it gives. For each line one is printed: "ok" and the trained tensors' names in the order of
+ * grads.f32, or "error" and the message.
  *
  * The training pass is made twice, with the planned memory and with a block of its own for every value, poisoned with NaN before; a difference of
  * one bit is an error. */
@@ -23,11 +24,13 @@ typedef struct Job {
     int64_t n_in;
 } Job;
 
-/* What one net gave: every output, and the gradients. */
+/* What one net gave: every output, the gradients, the parameters with new statistics. */
 typedef struct Result {
-    float *outputs, *grads;
+    float *outputs, *grads, *params;
     int64_t n_outputs, n_dy; /* elements of all outputs, and of the first */
 } Result;
+
+enum { INFER, CALIBRATE, TRAIN, TRAIN_APART, EDITED, N_RESULTS };
 
 static bool parse(Job *job, char *line)
 {
@@ -62,15 +65,15 @@ static PapaStatus feed_all(const Job *job, const PapaNet *net, PapaWorker *worke
     return PAPA_OK;
 }
 
-static PapaStatus pass(const Job *job, const PapaModel *model, const PapaNet *net, PapaWorker *worker, PapaMode mode, float *params, Result *out)
+static PapaStatus pass(const Job *job, const PapaModel *model, const PapaNet *net, PapaWorker *worker, PapaMode mode, Result *out)
 {
     size_t arena_bytes;
     void *arena = papa_worker_arena(worker, &arena_bytes);
     if (arena_bytes)
         memset(arena, 0xFF, arena_bytes);
-    PAPA_TRY(papa_model_read_params(model, params));
+    PAPA_TRY(papa_model_read_params(model, out->params));
     PAPA_TRY(feed_all(job, net, worker, out->outputs));
-    PAPA_TRY(papa_net_forward(net, worker, params, NULL));
+    PAPA_TRY(papa_net_forward(net, worker, out->params, &(PapaStepNumbers){.stat_momentum = .5f}));
     float *to = out->outputs;
     int n_outputs = (int)papa_onnx_graph(model->onnx)->n_output;
     for (int i = 0; i < n_outputs; i++) {
@@ -82,7 +85,7 @@ static PapaStatus pass(const Job *job, const PapaModel *model, const PapaNet *ne
     if (mode != PAPA_MODE_TRAIN)
         return PAPA_OK;
     PAPA_TRY(transfer(job, "dy.f32", papa_net_output_grad(net, worker), out->n_dy, false));
-    return papa_net_backward(net, worker, params, out->grads, NULL);
+    return papa_net_backward(net, worker, out->params, out->grads, NULL);
 }
 
 static PapaStatus measure(const Job *job, const PapaModel *model, const PapaNet *net, PapaDevice *dev, PapaMode mode, Result *out)
@@ -95,23 +98,26 @@ static PapaStatus measure(const Job *job, const PapaModel *model, const PapaNet 
         out->n_dy = i ? out->n_dy : papa_shape_count(&shape);
     }
     int64_t room = out->n_outputs > job->n_in ? out->n_outputs : job->n_in; /* the inputs pass through it too */
-    float *params = malloc((size_t)model->store.n_total * sizeof *params + 1);
+    out->params = malloc((size_t)model->store.n_total * sizeof *out->params + 1);
     out->outputs = malloc((size_t)room * sizeof *out->outputs + 1);
     out->grads = calloc((size_t)model->store.n_trained + 1, sizeof *out->grads); /* the gaps between tensors are nobody's */
-    PapaStatus status = params && out->outputs && out->grads ? PAPA_OK : papa_fail_memory((size_t)room * sizeof *params, "a test");
+    PapaStatus status = out->params && out->outputs && out->grads ? PAPA_OK : papa_fail_memory((size_t)room * sizeof *out->outputs, "a test");
     if (status == PAPA_OK)
-        status = pass(job, model, net, worker, mode, params, out);
-    free(params);
+        status = pass(job, model, net, worker, mode, out);
     papa_worker_free(worker);
     return status;
 }
 
-static PapaStatus compile_and_measure(const Job *job, const PapaModel *model, PapaDevice *dev, PapaMode mode, bool separate, Result *out)
+/* Finds the model's parameters, compiles it for every output of the file, and runs it. */
+static PapaStatus compile_and_measure(const Job *job, PapaModel *model, PapaDevice *dev, PapaMode mode, bool separate, Result *out)
 {
     const Onnx__GraphProto *graph = papa_onnx_graph(model->onnx);
     const char *names[MAX_NAMES];
+    if (graph->n_output > MAX_NAMES)
+        return papa_fail(PAPA_ERR_UNSUPPORTED, "%zu outputs", graph->n_output);
     for (size_t i = 0; i < graph->n_output; i++)
         names[i] = graph->output[i]->name;
+    PAPA_TRY(papa_model_find_params(model, names, (int)graph->n_output, &(PapaModelSelection){.decay_all = true}));
     PapaNetOptions options = {.mode = mode, .no_dropout = true, .input_shapes = job->shapes, .outputs = names, .n_outputs = (int)graph->n_output,
         .separate_blocks = separate};
     PapaNet *net;
@@ -147,29 +153,49 @@ static int64_t pack(const PapaModel *model, float *grads)
     return n;
 }
 
-static PapaStatus run(const Job *job, PapaModel *model, PapaDevice *dev, Result results[3])
+static PapaStatus write_edited(const PapaModel *model, float *params, const char *path)
 {
-    const Onnx__GraphProto *graph = papa_onnx_graph(model->onnx);
-    const char *names[MAX_NAMES];
-    if (graph->n_output > MAX_NAMES)
-        return papa_fail(PAPA_ERR_UNSUPPORTED, "%zu outputs", graph->n_output);
-    for (size_t i = 0; i < graph->n_output; i++)
-        names[i] = graph->output[i]->name;
-    PAPA_TRY(papa_model_find_params(model, names, (int)graph->n_output, &(PapaModelSelection){.decay_all = true}));
-    PAPA_TRY(compile_and_measure(job, model, dev, PAPA_MODE_INFER, false, &results[0]));
-    PAPA_TRY(transfer(job, "infer.f32", results[0].outputs, results[0].n_outputs, true));
-    PAPA_TRY(compile_and_measure(job, model, dev, PAPA_MODE_TRAIN, false, &results[1]));
-    PAPA_TRY(compile_and_measure(job, model, dev, PAPA_MODE_TRAIN, true, &results[2]));
-    PAPA_TRY(compare(model, &results[1], &results[2]));
-    PAPA_TRY(transfer(job, "train.f32", results[1].outputs, results[1].n_outputs, true));
-    return transfer(job, "grads.f32", results[1].grads, pack(model, results[1].grads), true);
+    for (int i = 0; i < model->n_params; i++)
+        for (int64_t e = 0; model->params[i].trained && e < model->params[i].count; e++)
+            params[model->params[i].offset + e] *= .5f;
+    PapaEdit *edit;
+    PAPA_TRY(papa_model_edit(&edit, model, params, NULL));
+    PapaStatus status = papa_edit_write(edit, path);
+    papa_edit_free(edit);
+    return status;
+}
+
+static PapaStatus run_edited(const Job *job, const PapaModel *model, PapaDevice *dev, float *params, Result *out)
+{
+    char path[4096];
+    PapaModel *edited;
+    snprintf(path, sizeof path, "%s/edited.onnx", job->folder);
+    PAPA_TRY(write_edited(model, params, path));
+    PAPA_TRY(papa_model_open(&edited, path));
+    PapaStatus status = compile_and_measure(job, edited, dev, PAPA_MODE_INFER, false, out);
+    papa_model_close(edited);
+    return status == PAPA_OK ? transfer(job, "edited.f32", out->outputs, out->n_outputs, true) : status;
+}
+
+static PapaStatus run(const Job *job, PapaModel *model, PapaDevice *dev, Result r[N_RESULTS])
+{
+    PAPA_TRY(compile_and_measure(job, model, dev, PAPA_MODE_INFER, false, &r[INFER]));
+    PAPA_TRY(transfer(job, "infer.f32", r[INFER].outputs, r[INFER].n_outputs, true));
+    PAPA_TRY(compile_and_measure(job, model, dev, PAPA_MODE_CALIBRATE, false, &r[CALIBRATE]));
+    PAPA_TRY(transfer(job, "calibrate.f32", r[CALIBRATE].outputs, r[CALIBRATE].n_outputs, true));
+    PAPA_TRY(compile_and_measure(job, model, dev, PAPA_MODE_TRAIN, false, &r[TRAIN]));
+    PAPA_TRY(compile_and_measure(job, model, dev, PAPA_MODE_TRAIN, true, &r[TRAIN_APART]));
+    PAPA_TRY(compare(model, &r[TRAIN], &r[TRAIN_APART]));
+    PAPA_TRY(transfer(job, "train.f32", r[TRAIN].outputs, r[TRAIN].n_outputs, true));
+    PAPA_TRY(transfer(job, "grads.f32", r[TRAIN].grads, pack(model, r[TRAIN].grads), true));
+    return run_edited(job, model, dev, r[TRAIN].params, &r[EDITED]);
 }
 
 static void run_line(char *line, PapaDevice *dev)
 {
     Job job;
     PapaModel *model = NULL;
-    Result results[3] = {0};
+    Result results[N_RESULTS] = {0};
     char path[4096];
     PapaStatus status = parse(&job, line) ? PAPA_OK : papa_fail(PAPA_ERR_ARGUMENT, "expected FOLDER RANK DIM...");
     if (status == PAPA_OK) {
@@ -184,9 +210,10 @@ static void run_line(char *line, PapaDevice *dev)
             printf(" %s", model->params[i].name);
     printf("%s\n", status == PAPA_OK ? "" : papa_error());
     fflush(stdout);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < N_RESULTS; i++) {
         free(results[i].outputs);
         free(results[i].grads);
+        free(results[i].params);
     }
     papa_model_close(model);
 }

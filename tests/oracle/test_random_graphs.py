@@ -1,11 +1,13 @@
-"""Random networks (random_graphs.py), each checked four ways:
+"""Random networks (random_graphs.py), each checked five ways:
 
 1. Inference agrees with ONNX Runtime in every output, within 1e-4 (max|a-b| / max|b|).
 2. The tensors that are trained are those that the generator means to be.
 3. The training pass, with batch statistics, agrees with PyTorch in float64: the first output and each trained tensor's gradient within 1e-4
    (max|a-b| / max|b|). Where float32 can't do that it is allowed a few times the spread that torch_gradients.py found, and 1e-5 of the
    network's largest gradient: a bias in front of a normalisation has the gradient 0, a sum of numbers that cancel.
+   A calibrating pass gives the same outputs as the training pass.
 4. Its results do not depend, in any bit, on which values share memory (run_grad.c).
+5. The file with every trained tensor halved and the training pass's statistics holds just that, and agrees with ONNX Runtime.
 """
 import os
 import pathlib
@@ -86,14 +88,33 @@ def check(checks, folder, network, model, line):
     if not checks.that(line.startswith("ok"), f"{text}: {line}"):
         return
     names = line.split()[1:]
-    for i, (a, b) in enumerate(zip(cut(folder / "infer.f32", network.output_shapes), reference(model, network.inputs))):
-        checks.at_most(relative_error(a, b), TOLERANCE, f"{text}: inference, output {i} of shape {b.shape}")
+    edited = onnx.load(folder / "edited.onnx")
+    for what, ours, theirs in (("inference", "infer", reference(model, network.inputs)), ("edited file", "edited", reference(edited, network.inputs)),
+                               ("calibration", "calibrate", cut(folder / "train.f32", network.output_shapes))):
+        for i, (a, b) in enumerate(zip(cut(folder / f"{ours}.f32", network.output_shapes), theirs)):
+            checks.at_most(relative_error(a, b), TOLERANCE, f"{text}: {what}, output {i} of shape {b.shape}")
+    check_edited(checks, text, tensors(model), tensors(edited), network)
     checks.that(set(names) == network.trained, f"{text}: trained but not meant to be {set(names) - network.trained}, meant to be {network.trained - set(names)}")
     with np.load(folder / "torch.npz") as theirs:
         compare(checks, cut(folder / "train.f32", network.output_shapes)[0], theirs["y"], float(theirs["spread"]), 0, f"{text}: training, output 0")
         largest = max([np.abs(network.dy).max()] + [np.abs(theirs[key]).max() for key in theirs.files if key.startswith("grad.")])
         for name, ours in zip(names, cut(folder / "grads.f32", [theirs[f"grad.{name}"].shape for name in names])):
             compare(checks, ours, theirs[f"grad.{name}"], float(theirs[f"spread.{name}"]), CANCELLED * largest, f"{text}: gradient of {name}")
+
+
+def tensors(model):
+    """Name -> array, of initialisers and Constant nodes."""
+    constants = {n.output[0]: onnx.numpy_helper.to_array(n.attribute[0].t) for n in model.graph.node if n.op_type == "Constant" and n.attribute[0].name == "value"}
+    return constants | {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+def check_edited(checks, text, before, after, network):
+    checks.that(before.keys() == after.keys(), f"{text}: other tensors in the edited file")
+    for name, array in before.items():
+        if name.startswith(("mean_", "var_")):
+            continue  # statistics
+        expected = array / 2 if name in network.trained else array
+        checks.that(np.array_equal(after[name], expected.astype(array.dtype)), f"{text}: tensor {name} of the edited file")
 
 
 def compare(checks, ours, theirs, spread, floor, text):
