@@ -100,7 +100,7 @@ static PapaStatus check_statistics(const PapaNode *node, const PapaGraph *graph,
     if (value->kind != PAPA_VALUE_TENSOR)
         return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "input %d ('%s') is computed, expected a tensor of the file that running "
             "statistics can be written to", i, node->in[i]->name);
-    if (uses != 1)
+    if (uses > 1)
         return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "its running statistics in '%s' are read %d times, expected a tensor of its own (PyTorch: "
             "export with training=TrainingMode.TRAINING)", value->name, uses);
     return PAPA_OK;

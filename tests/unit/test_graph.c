@@ -57,7 +57,8 @@ static const char *text_of(const PapaGraph *graph)
     text[0] = 0;
     for (int k = 0; k < graph->n_nodes && used < sizeof text; k++) {
         const PapaNode *node = graph->nodes[k];
-        used += (size_t)snprintf(text + used, sizeof text - used, "%s%s%s%s", k ? " " : "", node->op->type, takes_add(node) ? "+add" : "", node->relu ? "+relu" : "");
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%s%s%s", k ? " " : "", node->op->type, takes_add(node) ? "+add" : "",
+            node->relu ? "+relu" : "");
     }
     return text;
 }

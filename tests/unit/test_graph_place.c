@@ -46,7 +46,8 @@ static void check_random(uint32_t trial)
         sum += blocks[i].bytes;
     }
     place(blocks, n, &end);
-    CHECK(end >= lower_bound(blocks, n) && end <= sum, "%lld, at least %lld and at most %lld", (long long)end, (long long)lower_bound(blocks, n), (long long)sum);
+    CHECK(end >= lower_bound(blocks, n) && end <= sum, "%lld, at least %lld and at most %lld", (long long)end, (long long)lower_bound(blocks, n),
+        (long long)sum);
     int overlaps = 0, outside = 0, wrong = 0;
     for (int i = 0; i < n; i++) {
         const PapaBlock *a = &blocks[i];
