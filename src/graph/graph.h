@@ -74,7 +74,7 @@ struct PapaValue {
     PapaValue *view_of;              /* shares this value's memory from its start; NULL: has its own */
     int index;                       /* in graph->values */
     int param;                       /* TENSOR: index in the model's parameter table, set by src/model; -1 */
-    bool wants_grad;                 /* set by src/model: something trained lies upstream, and the output downstream */
+    bool wants_grad;                 /* set by the memory plan before it asks op->keeps: something trained lies upstream, the loss downstream */
 };
 
 struct PapaNode {
@@ -87,7 +87,7 @@ struct PapaNode {
     void *attrs;                  /* op->attrs_bytes, zeroed, filled by op->init */
     bool relu;                    /* a Relu is joined to the output (only where op->fuses says so) */
     bool tapped;                  /* out[0] is measured as it comes out: nothing may be joined to it */
-    bool on_input;                /* in[0] depends on the graph's inputs through no trained weight: this is preprocessing */
+    bool on_input;                /* an input depends on the graph's inputs through no weight: this is preprocessing */
     int index;                    /* position in graph->nodes, which is the order of execution; names the dropout stream */
 
     /* set by op->prepare for one device; immutable afterwards and shared by workers */

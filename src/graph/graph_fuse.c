@@ -37,10 +37,9 @@ static void take_over(PapaGraph *graph, int k, PapaNode *by)
     PapaNode *node = graph->nodes[k];
     by->out[0] = node->out[0];
     by->out[0]->producer = by;
-    for (int j = 0; j < graph->n_nodes; j++)
-        if (graph->nodes[j] == by)
-            graph->nodes[j] = NULL;
+    graph->nodes[by->index] = NULL;
     graph->nodes[k] = by;
+    by->index = k;
 }
 
 static void compact(PapaGraph *graph)

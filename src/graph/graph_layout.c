@@ -134,8 +134,8 @@ static PapaStatus move_axes(Layouter *l, PapaValue *value, bool to_channels_last
     return PAPA_OK;
 }
 
-/* *slot in the order asked for; rank: of the reader's output, to which it is brought first (0: keep its own). */
-static PapaStatus bring(Layouter *l, PapaValue **slot, bool channels_last, int rank, const char *reader)
+/* *slot in the order asked for. */
+static PapaStatus bring(Layouter *l, PapaValue **slot, bool channels_last, const char *reader)
 {
     PapaValue *value = *slot;
     if (value->channels_last == channels_last)
@@ -144,19 +144,26 @@ static PapaStatus bring(Layouter *l, PapaValue **slot, bool channels_last, int r
         *slot = l->other[value->index];
         return PAPA_OK;
     }
-    PapaValue *from = value;
-    if (rank > value->shape.rank) {
-        PapaShape shape = {.rank = rank};
-        int lead = rank - value->shape.rank;
-        for (int i = 0; i < rank; i++)
-            shape.dim[i] = i < lead ? 1 : value->shape.dim[i - lead];
-        PAPA_TRY(add_view(l, value, &shape, reader, &from));
-        return move_axes(l, from, true, reader, slot); /* depends on the reader's rank: not shared */
-    }
-    PAPA_TRY(move_axes(l, from, channels_last, reader, slot));
+    PAPA_TRY(move_axes(l, value, channels_last, reader, slot));
     if (value->index < l->n_known)
         l->other[value->index] = *slot;
     return PAPA_OK;
+}
+
+/* *slot in channels-last order beside values of this rank, which its own may be below. Broadcasting then puts axes in front of ONNX's order,
+ * so that what becomes the last axis depends on the reader: such a form is not shared. */
+static PapaStatus bring_to_rank(Layouter *l, PapaValue **slot, int rank, const char *reader)
+{
+    if ((*slot)->shape.rank == rank)
+        return bring(l, slot, true, reader);
+    PAPA_TRY(bring(l, slot, false, reader));
+    PapaShape shape = {.rank = rank};
+    int lead = rank - (*slot)->shape.rank;
+    for (int i = 0; i < rank; i++)
+        shape.dim[i] = i < lead ? 1 : (*slot)->shape.dim[i - lead];
+    PapaValue *wide;
+    PAPA_TRY(add_view(l, *slot, &shape, reader, &wide));
+    return move_axes(l, wide, true, reader, slot);
 }
 
 static bool is_followed(const PapaValue *value, int rank)
@@ -179,11 +186,11 @@ static PapaStatus place_node(Layouter *l, PapaNode *node, PapaLayout layout)
             continue;
         if (layout == PAPA_LAYOUT_FOLLOW && channels_last) {
             if (is_followed(node->in[i], rank))
-                PAPA_TRY(bring(l, &node->in[i], true, rank, node->label));
+                PAPA_TRY(bring_to_rank(l, &node->in[i], rank, node->label));
         } else if (i == 0 && channels_last)
-            PAPA_TRY(bring(l, &node->in[0], true, 0, node->label));
+            PAPA_TRY(bring(l, &node->in[0], true, node->label));
         else
-            PAPA_TRY(bring(l, &node->in[i], false, 0, node->label));
+            PAPA_TRY(bring(l, &node->in[i], false, node->label));
     }
     if (channels_last)
         for (int i = 0; i < node->n_out; i++)
@@ -225,7 +232,7 @@ PapaStatus papa_graph_layout(PapaGraph *graph)
     for (int k = 0; k < graph->n_nodes; k++)
         PAPA_TRY(place_node(&l, graph->nodes[k], layouts[k]));
     for (int i = 0; i < graph->n_outputs; i++) /* what leaves the graph has ONNX's order */
-        PAPA_TRY(bring(&l, &graph->outputs[i], false, 0, "the graph's output"));
+        PAPA_TRY(bring(&l, &graph->outputs[i], false, "the graph's output"));
     graph->nodes = l.nodes;
     graph->n_nodes = l.n;
     graph->nodes_capacity = l.capacity;

@@ -86,9 +86,12 @@ static PapaStatus add_constant_numbers(Reader *r, const Onnx__NodeProto *node, c
     return papa_names_put(&r->values, name, value);
 }
 
-static PapaStatus add_constant(Reader *r, const Onnx__NodeProto *node, const char *name)
+static PapaStatus add_constant(Reader *r, const Onnx__NodeProto *node)
 {
     const Onnx__TensorProto *tensor;
+    const char *name = node->output[0];
+    if (node->n_output != 1)
+        return papa_fail(PAPA_ERR_FORMAT, "%s: has %zu outputs, expected 1", papa_node_label(node), node->n_output);
     PAPA_TRY(papa_attr_tensor(node, "value", &tensor));
     return tensor ? add_tensor(r, name, tensor) : add_constant_numbers(r, node, name);
 }
@@ -316,7 +319,7 @@ static PapaStatus mark_sources(PapaGraph *graph, RoleState *states)
             PAPA_TRY(shape_moved(node, graph));
         for (int i = 0; i < node->n_out; i++)
             if (node->out[i])
-                states[node->out[i]->index] = (RoleState){.from_tensor = moved && i == 0, .raw = raw && !learned};
+                states[node->out[i]->index] = (RoleState){.from_tensor = moved, .raw = raw && !learned};
     }
     return PAPA_OK;
 }
@@ -364,8 +367,9 @@ static PapaStatus find_roles(PapaGraph *graph)
             int64_t fan_in;
             PapaRole role = role_at(node, i, &fan_in);
             take_role(node->in[i], role, fan_in);
-            if (i == 0 && node->op->carries_role && node->out[0])
-                take_role(node->in[0], node->out[0]->role, node->out[0]->fan_in);
+            for (int j = 0; j < node->n_out && i == 0 && node->op->carries_role; j++)
+                if (node->out[j])
+                    take_role(node->in[0], node->out[j]->role, node->out[j]->fan_in);
         }
     }
     for (int i = 0; i < graph->n_outputs; i++)
@@ -416,7 +420,7 @@ static PapaStatus add_used_tensors(Reader *r, const Order *order, const char *co
             PAPA_TRY(add_tensor(r, r->proto->initializer[i]->name, r->proto->initializer[i]));
     for (size_t i = 0; i < order->n; i++)
         if (is_constant_node(order->nodes[i]))
-            PAPA_TRY(add_constant(r, order->nodes[i], order->nodes[i]->output[0]));
+            PAPA_TRY(add_constant(r, order->nodes[i]));
     return PAPA_OK;
 }
 

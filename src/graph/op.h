@@ -48,7 +48,7 @@ struct PapaOp {
 
     /* Role of a float tensor of the file (never another kind of value) at this input. NULL: none. fan_in may be set for weights. */
     PapaRole (*role)(const PapaNode *node, int input, int64_t *fan_in);
-    /* in[0]'s role is what out[0]'s readers say: the operator only moves elements or renames (Transpose, Reshape, Identity, Cast). */
+    /* in[0]'s role is what the outputs' readers say: the operator only moves elements or renames (Transpose, Reshape, Split, Cast). */
     bool carries_role;
 
     /* Whether the node is a linear layer, and how. Asked after init; the weight's rank is known. NULL: never. */
@@ -83,7 +83,7 @@ struct PapaOp {
 
     /* Makes plan, sets workspace and kept sizes, for graph->mode. NULL: nothing needed. Shapes are final. */
     PapaStatus (*prepare)(PapaNode *node, const PapaGraph *graph, PapaDevice *dev);
-    void (*release)(PapaNode *node, PapaDevice *dev); /* frees plan */
+    void (*release)(PapaNode *node, PapaDevice *dev); /* frees plan: NULL, whole, or as far as a prepare that failed came */
 
     PapaStatus (*forward)(const PapaNode *node, const PapaRun *run);
     /* Writes the gradients that papa_din asks for. NULL: a gradient can't pass; refused when the graph is compiled for training. */

@@ -297,6 +297,9 @@ PapaStatus papa_model_find_params(PapaModel *model, const char *const *outputs, 
     PapaGraph *graph = NULL;
     PAPA_TRY(papa_graph_read(&graph, model->onnx, &(PapaGraphOptions){.mode = PAPA_MODE_TRAIN, .outputs = outputs, .n_outputs = n_outputs}));
     PapaStatus status = PAPA_OK;
+    model->n_params = 0;
+    model->has_statistics = false;
+    model->frozen_statistics = selection->freeze_bn;
     model->params = PAPA_NEW_ARRAY(&model->arena, PapaParam, graph->n_values + graph->n_nodes);
     if (!model->params)
         PAPA_GOTO(PAPA_ERR_MEMORY);

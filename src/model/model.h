@@ -51,6 +51,7 @@ struct PapaModel {
     int n_params;
     PapaStoreLayout store;
     bool has_statistics;        /* there is a BatchNormalization */
+    bool frozen_statistics;     /* the selection's freeze_bn: they stay as the file has them */
 };
 
 typedef struct PapaModelSelection {
@@ -72,7 +73,7 @@ PapaStatus papa_model_find_params(PapaModel *model, const char *const *outputs, 
 PapaStatus papa_model_read_params(const PapaModel *model, float *store);
 
 /* Draws a member's initial values by role: weights Kaiming normal by fan-in (He et al. 2015, gain sqrt 2), biases and shifts 0, scales 1,
- * running mean 0, running variance 1. Frozen tensors keep the file's values, which store must hold. */
+ * running mean 0, running variance 1 unless the statistics are frozen. Frozen tensors keep the file's values, which store must hold. */
 PapaStatus papa_model_init_params(const PapaModel *model, float *store, uint64_t seed, int member);
 
 PapaStatus papa_model_head(PapaHead *out, const PapaModel *model, const char *output_name);

@@ -130,8 +130,8 @@ static bool is_view(const PapaNode *node)
 
 static PapaStatus prepare_nodes(PapaNet *net, PapaDevice *dev)
 {
-    for (; net->n_prepared < net->graph->n_nodes; net->n_prepared++) {
-        PapaNode *node = net->graph->nodes[net->n_prepared];
+    while (net->n_prepared < net->graph->n_nodes) {
+        PapaNode *node = net->graph->nodes[net->n_prepared++]; /* one that fails may leave a part of its plan */
         if (!is_view(node) && node->op->prepare)
             PAPA_TRY(node->op->prepare(node, net->graph, dev));
     }
@@ -155,6 +155,9 @@ static PapaStatus check_outputs(const PapaNet *net)
 {
     for (int i = 0; i < net->graph->n_outputs; i++) {
         PapaValue *root = papa_value_root(net->graph->outputs[i]);
+        if (i == 0 && net->graph->mode == PAPA_MODE_TRAIN && root->kind == PAPA_VALUE_CONSTANT)
+            return papa_fail(PAPA_ERR_UNSUPPORTED, "%s: output '%s' is a constant, which can't be trained", papa_onnx_path(net->model->onnx),
+                net->graph->outputs[i]->name);
         if (root->kind == PAPA_VALUE_TENSOR || !papa_type_is_float(root->type))
             return papa_fail(PAPA_ERR_UNSUPPORTED, "%s: output '%s' is %s", papa_onnx_path(net->model->onnx), net->graph->outputs[i]->name,
                 root->kind == PAPA_VALUE_TENSOR ? "a tensor of the file" : "not of a float type");

@@ -30,7 +30,8 @@ PapaStatus papa_model_init_params(const PapaModel *model, float *store, uint64_t
     for (int i = 0; i < model->n_params; i++) {
         const PapaParam *param = &model->params[i];
         float *to = store + param->offset;
-        if (!param->tensor || (!param->trained && param->role != PAPA_ROLE_MEAN && param->role != PAPA_ROLE_VARIANCE))
+        bool is_statistic = param->role == PAPA_ROLE_MEAN || param->role == PAPA_ROLE_VARIANCE;
+        if (!param->tensor || !(is_statistic ? !model->frozen_statistics : param->trained))
             continue;
         if (param->role == PAPA_ROLE_WEIGHT) {
             PapaRng rng = papa_rng(seed, PAPA_RNG_INIT, member, (uint32_t)i, 0);

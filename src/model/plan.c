@@ -1,16 +1,12 @@
 #include "model/plan.h"
 
+#include "model/place.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define BLOCK_ALIGN 64
-
-typedef struct Block {
-    int64_t bytes, offset;
-    int first, last; /* steps, inclusive; first > last: never used */
-    int64_t *result; /* where the offset goes */
-} Block;
 
 typedef struct Planner {
     PapaGraph *graph;
@@ -20,8 +16,8 @@ typedef struct Planner {
     int n;             /* nodes */
     bool *wants, *reaches; /* by root's index: something trained lies upstream; the loss lies downstream */
     bool *written;     /* by root's index: somebody has written its gradient already */
-    Block *values, *grads;         /* by root's index */
-    Block *work[2], *kept;         /* by node */
+    PapaBlock *values, *grads; /* by root's index; first > last: not in use so far */
+    PapaBlock *work[2], *kept; /* by node */
 } Planner;
 
 static int backward_step(const Planner *p, int node)
@@ -29,7 +25,7 @@ static int backward_step(const Planner *p, int node)
     return 2 * p->n - node;
 }
 
-static void live(Block *block, int step)
+static void live(PapaBlock *block, int step)
 {
     if (step < block->first)
         block->first = step;
@@ -87,6 +83,8 @@ static PapaStatus find_gradients(Planner *p)
             for (int i = 0; i < graph->nodes[k]->n_in; i++)
                 if (graph->nodes[k]->in[i])
                     p->reaches[papa_value_root(graph->nodes[k]->in[i])->index] = true;
+    for (int i = 0; i < graph->n_values; i++)
+        graph->values[i]->wants_grad = has_grad(p, graph->values[i]);
     for (int k = 0; k < p->n; k++) {
         PapaNode *node = graph->nodes[k];
         if (executes(node) && reads_wanted(p, node) && writes_reaching(p, node) && !node->op->backward)
@@ -184,59 +182,12 @@ static void place_backward(Planner *p)
 
 /* ---------------------------------------------------------------- addresses */
 
-static int by_size(const void *a, const void *b)
-{
-    const Block *x = *(const Block *const *)a, *y = *(const Block *const *)b;
-    if (x->bytes != y->bytes)
-        return x->bytes < y->bytes ? 1 : -1;
-    return (x->first > y->first) - (x->first < y->first);
-}
-
-static int by_offset(const void *a, const void *b)
-{
-    const Block *x = *(const Block *const *)a, *y = *(const Block *const *)b;
-    return (x->offset > y->offset) - (x->offset < y->offset);
-}
-
-/* Largest first, each at the lowest address where nothing that lives at the same time is. */
-static int64_t place_blocks(Block **blocks, int n, Block **beside)
-{
-    int64_t end = 0;
-    qsort(blocks, (size_t)n, sizeof *blocks, by_size);
-    for (int i = 0; i < n; i++) {
-        int n_beside = 0;
-        for (int j = 0; j < i; j++)
-            if (blocks[j]->first <= blocks[i]->last && blocks[i]->first <= blocks[j]->last)
-                beside[n_beside++] = blocks[j];
-        qsort(beside, (size_t)n_beside, sizeof *beside, by_offset);
-        int64_t offset = 0;
-        for (int j = 0; j < n_beside && beside[j]->offset < offset + blocks[i]->bytes; j++)
-            if (beside[j]->offset + beside[j]->bytes > offset)
-                offset = beside[j]->offset + beside[j]->bytes;
-        blocks[i]->offset = *blocks[i]->result = offset;
-        if (offset + blocks[i]->bytes > end)
-            end = offset + blocks[i]->bytes;
-    }
-    return end;
-}
-
-/* One behind the other. */
-static int64_t separate_blocks(Block **blocks, int n)
-{
-    int64_t end = 0;
-    for (int i = 0; i < n; i++) {
-        *blocks[i]->result = end;
-        end += blocks[i]->bytes + PAPA_PLAN_GUARD;
-    }
-    return end;
-}
-
 static int64_t rounded(int64_t bytes)
 {
     return (bytes + BLOCK_ALIGN - 1) / BLOCK_ALIGN * BLOCK_ALIGN;
 }
 
-static void collect(Block **list, int *n, Block *block, int64_t bytes, int64_t *result)
+static void collect(PapaBlock **list, int *n, PapaBlock *block, int64_t bytes, int64_t *result)
 {
     block->bytes = rounded(bytes);
     block->result = result;
@@ -249,8 +200,8 @@ static PapaStatus assign(Planner *p, bool separate)
     PapaGraph *graph = p->graph;
     PapaPlan *plan = p->plan;
     int most = 2 * graph->n_values + 3 * p->n, n = 0;
-    Block **list = PAPA_NEW_ARRAY(&graph->arena, Block *, most), **beside = PAPA_NEW_ARRAY(&graph->arena, Block *, most);
-    if (!list || !beside)
+    PapaBlock **list = PAPA_NEW_ARRAY(&graph->arena, PapaBlock *, most), **scratch = PAPA_NEW_ARRAY(&graph->arena, PapaBlock *, most);
+    if (!list || !scratch)
         return PAPA_ERR_MEMORY;
     for (int i = 0; i < graph->n_values; i++) {
         PapaValue *value = graph->values[i];
@@ -267,7 +218,7 @@ static PapaStatus assign(Planner *p, bool separate)
         collect(list, &n, &p->work[1][k], (int64_t)graph->nodes[k]->backward_workspace_bytes, &plan->nodes[k].backward_workspace);
         collect(list, &n, &p->kept[k], (int64_t)graph->nodes[k]->kept_bytes, &plan->nodes[k].kept);
     }
-    plan->arena_bytes = separate ? separate_blocks(list, n) : place_blocks(list, n, beside);
+    plan->arena_bytes = separate ? papa_place_apart(list, n, PAPA_PLAN_GUARD) : papa_place_blocks(list, n, scratch);
     return PAPA_OK;
 }
 
@@ -333,11 +284,11 @@ static void share_views(Planner *p)
     qsort(p->plan->zeros, (size_t)p->plan->n_zeros, sizeof *p->plan->zeros, by_falling_node);
 }
 
-static Block *new_blocks(PapaArena *arena, int n)
+static PapaBlock *new_blocks(PapaArena *arena, int n)
 {
-    Block *blocks = PAPA_NEW_ARRAY(arena, Block, n);
+    PapaBlock *blocks = PAPA_NEW_ARRAY(arena, PapaBlock, n);
     for (int i = 0; blocks && i < n; i++)
-        blocks[i] = (Block){.first = INT32_MAX, .last = -1};
+        blocks[i] = (PapaBlock){.first = INT32_MAX, .last = -1};
     return blocks;
 }
 

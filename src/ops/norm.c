@@ -89,20 +89,32 @@ static unsigned norm_keeps(const PapaNode *node, const PapaGraph *graph)
     return PAPA_KEEP_IN(X) | PAPA_KEEP_IN(SCALE) | (node->relu ? PAPA_KEEP_OUT(0) : 0);
 }
 
+/* Running statistics are written: to a tensor of the file that nobody else reads. PyTorch, exporting an untrained network for inference, stores
+ * tensors of the same contents once. */
+static PapaStatus check_statistics(const PapaNode *node, const PapaGraph *graph, int i)
+{
+    const PapaValue *value = node->in[i];
+    int uses = papa_graph_uses(graph, value);
+    for (; value->view_of; value = value->view_of, uses += papa_graph_uses(graph, value) - 1)
+        ;
+    if (value->kind != PAPA_VALUE_TENSOR)
+        return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "input %d ('%s') is computed, expected a tensor of the file that running "
+            "statistics can be written to", i, node->in[i]->name);
+    if (uses != 1)
+        return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "its running statistics in '%s' are read %d times, expected a tensor of its own (PyTorch: "
+            "export with training=TrainingMode.TRAINING)", value->name, uses);
+    return PAPA_OK;
+}
+
 /* Mean and rstd are kept for backward; where none follows they lie behind the kernel's own workspace. */
 static PapaStatus norm_prepare(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
 {
     const PapaBatchNorm bn = norm_of(node);
     const size_t kernel_bytes = PAPA_KERNEL(dev, papa_batchnorm_workspace)(bn.rows, bn.C), saved_bytes = (size_t)bn.C * 2 * sizeof(float);
-    if (by_batch(graph))
-        for (int i = MEAN; i <= VARIANCE; i++) {
-            const PapaValue *value = node->in[i];
-            while (value->view_of)
-                value = value->view_of;
-            if (value->kind != PAPA_VALUE_TENSOR)
-                return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "input %d ('%s') is computed, expected a tensor of the file that running "
-                    "statistics can be written to", i, node->in[i]->name);
-        }
+    if (by_batch(graph)) {
+        PAPA_TRY(check_statistics(node, graph, MEAN));
+        PAPA_TRY(check_statistics(node, graph, VARIANCE));
+    }
     const bool training = graph->mode == PAPA_MODE_TRAIN;
     node->forward_workspace_bytes = kernel_bytes + (training ? 0 : saved_bytes);
     node->backward_workspace_bytes = training ? kernel_bytes : 0;
