@@ -2,6 +2,7 @@
  * that hold each input, so that every element is written once, by one thread. The channels lie side by side and are
  * taken TILE at a time. */
 #include "kernels/pool.h"
+#include "kernels/pool_tiles.h"
 
 #include <math.h>
 
@@ -146,7 +147,10 @@ static void run_forward(PapaDevice *dev, Pass *t, papa_range_fn *body)
 PapaStatus papa_maxpool_fwd_cpu(PapaDevice *dev, const PapaPool2d *pool, float *y, uint16_t *argmax, const float *x)
 {
     Pass t = {.pool = pool, .to = y, .from = x, .argmax = argmax};
-    run_forward(dev, &t, max_forward_range);
+    if (papa_pool_tiles_fit(pool))
+        papa_pool_tiles_fwd(dev, pool, y, argmax, x);
+    else
+        run_forward(dev, &t, max_forward_range);
     return PAPA_OK;
 }
 
@@ -225,7 +229,10 @@ static void run_backward(PapaDevice *dev, Pass *t, papa_range_fn *body)
 PapaStatus papa_maxpool_bwd_cpu(PapaDevice *dev, const PapaPool2d *pool, float *dx, const float *dy, const uint16_t *argmax, bool accumulate)
 {
     Pass t = {.pool = pool, .to = dx, .from = dy, .argmax = (uint16_t *)argmax, .accumulate = accumulate}; /* only read here */
-    run_backward(dev, &t, max_backward_range);
+    if (papa_pool_tiles_fit(pool))
+        papa_pool_tiles_bwd(dev, pool, dx, dy, argmax, accumulate);
+    else
+        run_backward(dev, &t, max_backward_range);
     return PAPA_OK;
 }
 

@@ -44,8 +44,10 @@ static PapaStatus greedy_soup(PapaTraining *t, PapaTrainReport *report)
     double scores[PAPA_MIX_MAX];
     for (int j = 0; j < p; j++)
         scores[j] = t->last_val[j].accuracy;
-    PapaGreedyCalls calls = {.context = t, .prepare = t->repair && papa_repair_has_statistics(t->repair) ? prepare : NULL, .score = held_out_accuracy};
-    PAPA_TRY(papa_soup_greedy(t->crew.main, t->greedy, t->taken, NULL, (const float *const *)t->trainer.stores, scores, p, &t->model->store, &calls));
+    PapaGreedyCalls calls = {.context = t, .prepare = t->repair && papa_repair_has_statistics(t->repair) ? prepare : NULL,
+        .score = held_out_accuracy};
+    PAPA_TRY(papa_soup_greedy(t->crew.main, t->greedy, t->taken, NULL, (const float *const *)t->trainer.stores, scores, p,
+        &t->model->store, &calls));
     for (int j = 0; j < p; j++)
         report->n_greedy += t->taken[j];
     return PAPA_OK;

@@ -35,7 +35,8 @@ static void on_progress(void *context, const PapaProgress *progress)
 void papa_deferred_begin(PapaDeferred *deferred, const PapaHooks *to)
 {
     *deferred = (PapaDeferred){.to = to, .arena = PAPA_ARENA_INIT, .last = &deferred->first};
-    deferred->hooks = (PapaHooks){.context = deferred, .remark = on_remark, .progress = to && to->progress ? on_progress : NULL, .stop = to ? to->stop : NULL};
+    deferred->hooks = (PapaHooks){.context = deferred, .remark = on_remark, .progress = to && to->progress ? on_progress : NULL,
+        .stop = to ? to->stop : NULL};
 }
 
 void papa_deferred_release(PapaDeferred *deferred)

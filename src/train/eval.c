@@ -43,13 +43,15 @@ static PapaStatus find_normalization(Evaluation *e, const PapaHooks *hooks)
     if (o->n_norm)
         return PAPA_OK;
     const char *path = papa_onnx_path(e->model->onnx);
-    const char *mean = papa_onnx_metadata(e->model->onnx, "papa.normalization.mean"), *std = papa_onnx_metadata(e->model->onnx, "papa.normalization.std");
+    const char *mean = papa_onnx_metadata(e->model->onnx, "papa.normalization.mean"), *std = papa_onnx_metadata(e->model->onnx,
+        "papa.normalization.std");
     if (mean && std) {
         bool numbers = papa_metadata_numbers(mean, e->mean, C) && papa_metadata_numbers(std, e->std, C);
         for (int c = 0; c < C && numbers; c++)
             numbers = isfinite(e->mean[c]) && e->std[c] > 0 && isfinite(e->std[c]);
         return numbers ? PAPA_OK
-                       : papa_fail(PAPA_ERR_MISMATCH, "%s: says to normalise with mean '%s' and std '%s', images of %s have %d channels", path, mean, std, info.name, C);
+                       : papa_fail(PAPA_ERR_MISMATCH, "%s: says to normalise with mean '%s' and std '%s', images of %s have %d channels",
+                           path, mean, std, info.name, C);
     }
     papa_remark(hooks, "%s does not say how its images are normalised: taking the statistics of %s", path, info.name);
     uint32_t *all = malloc((size_t)info.n * sizeof *all);
@@ -65,17 +67,9 @@ static PapaStatus find_normalization(Evaluation *e, const PapaHooks *hooks)
 static PapaStatus compile(Evaluation *e)
 {
     PapaDataInfo info = papa_data_info(e->data);
-    const char *path = papa_onnx_path(e->model->onnx);
     PapaNetOptions options = {.mode = PAPA_MODE_INFER, .batch = e->batch, .size = {info.channels, info.height, info.width}};
     PAPA_TRY(papa_net_compile(&e->net, e->model, &options, e->crew.devs[0]));
-    PapaShape shape = papa_net_output_shape(e->net, 0);
-    if (shape.rank != 2 || shape.dim[0] != e->batch || shape.dim[1] < 1)
-        return papa_fail(PAPA_ERR_MISMATCH, "%s: '%s' has the shape %s for a batch of %lld; a classifier gives (batch, classes)", path, e->model->head.logits,
-            papa_shape_text(&shape), (long long)e->batch);
-    if (shape.dim[1] < info.n_classes)
-        return papa_fail(PAPA_ERR_MISMATCH, "%s: has %lld classes, but %s has %d", path, (long long)shape.dim[1], info.name, info.n_classes);
-    e->n_classes = shape.dim[1];
-    return PAPA_OK;
+    return papa_feed_classes(&e->n_classes, e->data, e->model, e->net, e->batch);
 }
 
 static PapaStatus open_seat(void *context, int worker, int task)
@@ -144,7 +138,8 @@ static void close_all(Evaluation *e)
 
 static PapaStatus score(Evaluation *e, PapaEvalReport *out, const PapaHooks *hooks)
 {
-    PapaScorer scorer = {.crew = &e->crew, .seats = e->seats, .net = e->net, .n = papa_data_info(e->data).n, .batch = e->batch, .n_done = &e->n_done};
+    PapaScorer scorer = {.crew = &e->crew, .seats = e->seats, .net = e->net, .n = papa_data_info(e->data).n, .batch = e->batch,
+        .n_done = &e->n_done};
     papa_feed_init(&scorer.feed, e->data, papa_net_input_channels_last(e->net), e->mean, e->std);
     papa_meter_begin(&e->meter, hooks, PAPA_PHASE_EVALUATE, (scorer.n + e->batch - 1) / e->batch, &e->n_done, e->batch);
     papa_pool_on_wait(e->crew.pool, papa_meter_tick, &e->meter);

@@ -43,7 +43,8 @@ static PapaStatus count(PapaScoreSums *sums, const PapaScorer *s, PapaSeat *seat
     PapaSeatNumbers numbers = {.n_valid = n_valid};
     PAPA_TRY(papa_device_upload(dev, seat->numbers, &numbers, sizeof numbers));
     PAPA_TRY(papa_device_upload(dev, seat->labels, seat->host_labels, (size_t)s->batch * sizeof *seat->labels));
-    PAPA_TRY(PAPA_KERNEL(dev, papa_loss_score)(dev, seat->sums, logits, seat->labels, &seat->numbers->n_valid, seat->rows, s->batch, seat->n_classes));
+    PAPA_TRY(PAPA_KERNEL(dev, papa_loss_score)(dev, seat->sums, logits, seat->labels, &seat->numbers->n_valid, seat->rows, s->batch,
+        seat->n_classes));
     PAPA_TRY(papa_device_download(dev, sums, seat->sums, sizeof *sums));
     if (s->n_done)
         atomic_fetch_add(s->n_done, 1);
@@ -72,7 +73,8 @@ static PapaStatus score_ensemble_batch(void *context, int worker, int task)
         n_valid = plan_batch(s, seat, task); /* again: the input's memory is the net's to reuse */
         PAPA_TRY(fill_input(s, seat));
         PAPA_TRY(papa_net_forward(s->net, seat->worker, scoring->stores[k], NULL));
-        PAPA_TRY(papa_device_download(seat->dev, seat->host_logits, papa_net_output(s->net, seat->worker, 0), (size_t)n_logits * sizeof *seat->host_logits));
+        PAPA_TRY(papa_device_download(seat->dev, seat->host_logits, papa_net_output(s->net, seat->worker, 0),
+            (size_t)n_logits * sizeof *seat->host_logits));
         papa_ensemble_add(seat->host_sum, seat->host_logits, s->batch, seat->n_classes, 1.0 / scoring->n_stores, scoring->mean);
     }
     papa_ensemble_finish(seat->host_logits, seat->host_sum, s->batch, seat->n_classes, scoring->mean);
@@ -90,7 +92,8 @@ static PapaScore finish(const PapaScoreSums *sums, int64_t n_batches, int64_t n_
         total.n += sums[b].n;
     }
     double n = (double)total.n; /* 0 makes everything NaN */
-    return (PapaScore){.accuracy = (double)total.top1 / n, .top5 = n_classes < 10 ? NAN : (double)total.top5 / n, .loss = total.loss / n, .n = total.n};
+    return (PapaScore){.accuracy = (double)total.top1 / n, .top5 = n_classes < 10 ? NAN : (double)total.top5 / n, .loss = total.loss / n,
+        .n = total.n};
 }
 
 static PapaStatus score(PapaScore *scores, const PapaScorer *scorer, Scoring *scoring, int n_scores, papa_pool_task_fn *task)

@@ -111,7 +111,8 @@ static PapaStatus make_batch(const PapaTrainer *t, PapaSeat *seat, PapaMember *m
     if (in_epoch == 0)
         papa_data_order(member->order, t->indices, t->n_train, o->seed, member->index, epoch);
     for (int64_t i = 0; i < N; i++)
-        papa_recipe_sample(&seat->host_samples[i], &member->recipe, &t->feed.format, member->order[first + i], o->seed, member->index, epoch, first + i);
+        papa_recipe_sample(&seat->host_samples[i], &member->recipe, &t->feed.format, member->order[first + i], o->seed, member->index,
+            epoch, first + i);
     PapaBatchPlan plan;
     papa_recipe_batch(&plan, &member->recipe, &t->feed.format, o->seed, member->index, step);
     return papa_feed_batch(&t->feed, seat, papa_net_input(net, seat->worker), &plan, N, true);
@@ -144,11 +145,13 @@ static PapaStatus update(const PapaTrainer *t, PapaSeat *seat, PapaMember *membe
     const PapaClip *clip = o->clip > 0 ? seat->clip : NULL;
     if (o->optimizer == PAPA_OPTIMIZER_SGD) {
         PapaSgd sgd = {.momentum = o->momentum, .weight_decay = o->weight_decay, .nesterov = o->nesterov};
-        return PAPA_KERNEL(dev, papa_optimizer_sgd)(dev, member->params, member->first, seat->grads, clip, numbers, sgd, store.n_decayed, store.n_trained);
+        return PAPA_KERNEL(dev, papa_optimizer_sgd)(dev, member->params, member->first, seat->grads, clip, numbers, sgd, store.n_decayed,
+            store.n_trained);
     }
-    PapaAdam adam = {.beta1 = o->beta1, .beta2 = o->beta2, .eps = o->adam_eps, .weight_decay = o->weight_decay, .decoupled = o->optimizer == PAPA_OPTIMIZER_ADAMW};
-    return PAPA_KERNEL(dev, papa_optimizer_adam)(dev, member->params, member->first, member->second, seat->grads, clip, numbers, adam, store.n_decayed,
-        store.n_trained);
+    PapaAdam adam = {.beta1 = o->beta1, .beta2 = o->beta2, .eps = o->adam_eps, .weight_decay = o->weight_decay,
+        .decoupled = o->optimizer == PAPA_OPTIMIZER_ADAMW};
+    return PAPA_KERNEL(dev, papa_optimizer_adam)(dev, member->params, member->first, member->second, seat->grads, clip, numbers, adam,
+        store.n_decayed, store.n_trained);
 }
 
 static PapaStatus check_loss(const PapaTrainer *t, PapaSeat *seat, PapaMember *member, int64_t step)
@@ -156,7 +159,8 @@ static PapaStatus check_loss(const PapaTrainer *t, PapaSeat *seat, PapaMember *m
     float loss;
     PAPA_TRY(papa_device_download(seat->dev, &loss, seat->loss, sizeof loss));
     if (!isfinite(loss))
-        return papa_fail(PAPA_ERR_NUMERIC, "member %d: the loss is %g at step %lld of %lld (learning rate %g): it diverged; try a lower learning rate or clipping",
+        return papa_fail(PAPA_ERR_NUMERIC,
+            "member %d: the loss is %g at step %lld of %lld (learning rate %g): it diverged; try a lower learning rate or clipping",
             member->index, (double)loss, (long long)step + 1, (long long)t->n_steps, papa_rate(&t->rates, step));
     member->loss_sum += loss;
     member->n_losses++;
@@ -176,8 +180,10 @@ PapaStatus papa_member_step(void *context, int worker, int index, int64_t step)
     PAPA_TRY(make_batch(t, seat, member, net, N, step));
     PAPA_TRY(upload_numbers(t, seat, member, N, step));
     PAPA_TRY(papa_net_forward(net, seat->worker, member->params, &seat->numbers->step));
-    PAPA_TRY(PAPA_KERNEL(dev, papa_loss_train)(dev, seat->loss, papa_net_output_grad(net, seat->worker), papa_net_output(net, seat->worker, 0), seat->targets,
-        &seat->numbers->n_valid, seat->rows, N, t->n_classes));
+    float *dlogits = papa_net_output_grad(net, seat->worker);
+    const float *logits = papa_net_output(net, seat->worker, 0);
+    PAPA_TRY(PAPA_KERNEL(dev, papa_loss_train)(dev, seat->loss, dlogits, logits, seat->targets, &seat->numbers->n_valid, seat->rows, N,
+        t->n_classes));
     PAPA_TRY(papa_net_backward(net, seat->worker, member->params, seat->grads, &seat->numbers->step));
     PAPA_TRY(update(t, seat, member));
     return check_loss(t, seat, member, step);

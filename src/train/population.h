@@ -24,7 +24,8 @@ typedef struct PapaCrew {
 /* min(threads, n_members) workers with threads / n_workers threads inside each. deterministic: one thread inside each, and in main. */
 PapaStatus papa_crew_open(PapaCrew *out, int n_members, int threads, bool deterministic);
 
-/* The CPU threads that these options ask for. Errors: PAPA_ERR_DEVICE for a device that is not there, PAPA_ERR_ARGUMENT for a name that is none. */
+/* The CPU threads that these options ask for. Errors: PAPA_ERR_DEVICE for a device that is not there, PAPA_ERR_ARGUMENT for a
+ * name that is none. */
 PapaStatus papa_crew_threads(int *threads, const PapaDeviceOptions *options);
 void papa_crew_close(PapaCrew *crew); /* a zeroed crew is fine */
 

@@ -14,7 +14,8 @@ double papa_now(void)
 
 void papa_meter_begin(PapaMeter *meter, const PapaHooks *hooks, PapaPhase phase, int64_t total, const atomic_llong *done, int64_t images_each)
 {
-    *meter = (PapaMeter){.hooks = hooks, .progress = {.phase = phase, .total = total, .loss = NAN, .learning_rate = NAN}, .done = done, .images_each = images_each};
+    PapaProgress start = {.phase = phase, .total = total, .loss = NAN, .learning_rate = NAN};
+    *meter = (PapaMeter){.hooks = hooks, .progress = start, .done = done, .images_each = images_each};
     meter->began = papa_now();
 }
 

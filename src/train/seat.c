@@ -87,6 +87,20 @@ void papa_feed_init(PapaFeed *out, const PapaData *data, bool channels_last, con
     papa_image_format(&out->format, size, channels_last, mean, std);
 }
 
+PapaStatus papa_feed_classes(int64_t *n_classes, const PapaData *data, const PapaModel *model, const PapaNet *net, int64_t batch)
+{
+    PapaShape shape = papa_net_output_shape(net, 0);
+    PapaDataInfo info = papa_data_info(data);
+    const char *path = papa_onnx_path(model->onnx);
+    if (shape.rank != 2 || shape.dim[0] != batch || shape.dim[1] < 1)
+        return papa_fail(PAPA_ERR_MISMATCH, "%s: '%s' has the shape %s for a batch of %lld; a classifier gives (batch, classes)", path,
+            model->head.logits, papa_shape_text(&shape), (long long)batch);
+    if (shape.dim[1] < info.n_classes)
+        return papa_fail(PAPA_ERR_MISMATCH, "%s: has %lld classes, but %s has %d", path, (long long)shape.dim[1], info.name, info.n_classes);
+    *n_classes = shape.dim[1];
+    return PAPA_OK;
+}
+
 int64_t papa_feed_fetch_bytes(const PapaData *data)
 {
     PapaDataInfo info = papa_data_info(data);

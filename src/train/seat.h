@@ -63,6 +63,9 @@ typedef struct PapaFeed {
 /* mean, std: per channel on a 0 to 1 scale. */
 void papa_feed_init(PapaFeed *out, const PapaData *data, bool channels_last, const double *mean, const double *std);
 
+/* The classes that net tells apart. Errors: PAPA_ERR_MISMATCH: the logits are not (batch, classes), or data has more classes. */
+PapaStatus papa_feed_classes(int64_t *n_classes, const PapaData *data, const PapaModel *model, const PapaNet *net, int64_t batch);
+
 /* Bytes of one image if the seat must fetch them; 0 if they are resident. */
 int64_t papa_feed_fetch_bytes(const PapaData *data);
 

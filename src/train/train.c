@@ -24,24 +24,24 @@ static PapaStatus open_crew(PapaTraining *t)
     int threads;
     PAPA_TRY(papa_crew_threads(&threads, &o->device));
     PAPA_TRY(papa_crew_open(&t->crew, o->population, threads, o->device.deterministic));
-    papa_remark(t->hooks, "device: cpu, %d of %d members at a time, %d thread%s each", t->crew.n_workers, o->population, t->crew.devs[0]->n_threads,
-        t->crew.devs[0]->n_threads == 1 ? "" : "s");
+    papa_remark(t->hooks, "device: cpu, %d of %d members at a time, %d thread%s each", t->crew.n_workers, o->population,
+        t->crew.devs[0]->n_threads, t->crew.devs[0]->n_threads == 1 ? "" : "s");
     papa_pool_on_wait(t->crew.pool, papa_meter_tick, &t->meter);
     return PAPA_OK;
 }
 
 static PapaScorer make_scorer(PapaTraining *t, const PapaData *data, const uint32_t *indices, int64_t n)
 {
-    PapaScorer scorer = {.crew = &t->crew, .seats = t->trainer.seats, .net = t->trainer.infer_net, .indices = indices, .n = n, .batch = t->trainer.batch,
-        .n_done = &t->n_scored};
+    PapaScorer scorer = {.crew = &t->crew, .seats = t->trainer.seats, .net = t->trainer.infer_net, .indices = indices, .n = n,
+        .batch = t->trainer.batch, .n_done = &t->n_scored};
     papa_feed_init(&scorer.feed, data, papa_net_input_channels_last(t->trainer.infer_net), t->mean, t->std);
     return scorer;
 }
 
 static PapaStatus open_trainer(PapaTraining *t)
 {
-    PapaTrainerPlan plan = {.model = t->model, .options = &t->options, .data = t->data, .indices = t->parts.train, .n_train = t->parts.n_train, .mean = t->mean,
-        .std = t->std, .crew = &t->crew, .stop = t->hooks ? t->hooks->stop : NULL};
+    PapaTrainerPlan plan = {.model = t->model, .options = &t->options, .data = t->data, .indices = t->parts.train,
+        .n_train = t->parts.n_train, .mean = t->mean, .std = t->std, .crew = &t->crew, .stop = t->hooks ? t->hooks->stop : NULL};
     PAPA_TRY(papa_trainer_open(&t->trainer, &plan));
     t->val = make_scorer(t, t->data, t->parts.held, t->parts.n_held);
     if (t->test)
@@ -113,8 +113,8 @@ static PapaStatus write_metrics(PapaTraining *t, int epoch)
         return PAPA_OK;
     PAPA_TRY(papa_score_stores(t->last_val, &t->val, t->trainer.stores, p));
     for (int j = 0; j < p; j++) {
-        PapaMetricsRow row = {.epoch = epoch + 1, .step = t->reached, .member = j, .lr = papa_rate(&t->trainer.rates, t->reached - 1), .train_loss = losses[j],
-            .val = t->last_val[j]};
+        PapaMetricsRow row = {.epoch = epoch + 1, .step = t->reached, .member = j, .lr = papa_rate(&t->trainer.rates, t->reached - 1),
+            .train_loss = losses[j], .val = t->last_val[j]};
         PAPA_TRY(papa_metrics_write(&t->metrics, &row));
     }
     return PAPA_OK;
@@ -158,7 +158,8 @@ static bool averages_after(const PapaTrainOptions *o, int epoch)
 static PapaStatus train(PapaTraining *t)
 {
     const PapaTrainOptions *o = &t->options;
-    papa_meter_begin(&t->meter, t->hooks, PAPA_PHASE_TRAIN, t->trainer.n_steps * o->population, &t->trainer.population.n_finished, t->trainer.batch);
+    papa_meter_begin(&t->meter, t->hooks, PAPA_PHASE_TRAIN, t->trainer.n_steps * o->population, &t->trainer.population.n_finished,
+        t->trainer.batch);
     for (int epoch = 0; epoch < o->epochs && !t->stopped; epoch++) {
         PAPA_TRY(train_epoch(t, epoch));
         if (t->reached == 0)

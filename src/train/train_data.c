@@ -8,8 +8,8 @@ PapaStatus papa_training_open_model(PapaTraining *t, const PapaModel *model)
 {
     const PapaTrainOptions *o = &t->options;
     PAPA_TRY(papa_model_open(&t->model, papa_onnx_path(model->onnx)));
-    PapaModelSelection selection = {.output = o->output, .train = o->train, .freeze = o->freeze, .freeze_bn = o->freeze_bn, .decay_all = o->decay_all,
-        .make_biases = true};
+    PapaModelSelection selection = {.output = o->output, .train = o->train, .freeze = o->freeze, .freeze_bn = o->freeze_bn,
+        .decay_all = o->decay_all, .make_biases = true};
     return papa_model_select(t->model, &selection);
 }
 
@@ -24,7 +24,8 @@ static bool fits(int64_t model, int64_t data)
 static PapaStatus default_data(PapaTraining *t)
 {
     const PapaHead *head = &t->model->head;
-    bool shape = head->input_rank == 2 ? head->features == 28 * 28 : fits(head->size.channels, 1) && fits(head->size.height, 28) && fits(head->size.width, 28);
+    bool shape = head->input_rank == 2 ? head->features == 28 * 28 : fits(head->size.channels, 1) && fits(head->size.height,
+        28) && fits(head->size.width, 28);
     if (shape && fits(head->n_classes, 10)) {
         t->options.data = "fashion-mnist";
         papa_remark(t->hooks, "data: fashion-mnist, which fits the model");
@@ -35,7 +36,8 @@ static PapaStatus default_data(PapaTraining *t)
         snprintf(size, sizeof size, "%lld features", (long long)head->features);
     else
         snprintf(size, sizeof size, "%lldx%lldx%lld", (long long)head->size.channels, (long long)head->size.height, (long long)head->size.width);
-    return papa_fail(PAPA_ERR_ARGUMENT, "%s: takes images of %s and tells %d classes apart, so fashion-mnist (1x28x28, 10 classes) does not fit: name a data set",
+    return papa_fail(PAPA_ERR_ARGUMENT,
+        "%s: takes images of %s and tells %d classes apart, so fashion-mnist (1x28x28, 10 classes) does not fit: name a data set",
         papa_onnx_path(t->model->onnx), size, head->n_classes);
 }
 
@@ -43,8 +45,9 @@ static PapaStatus check_same_shape(const PapaData *data, const PapaData *test)
 {
     PapaDataInfo a = papa_data_info(data), b = papa_data_info(test);
     if (a.channels != b.channels || a.height != b.height || a.width != b.width)
-        return papa_fail(PAPA_ERR_MISMATCH, "%s: test images of %lldx%lldx%lld, training images of %s are %lldx%lldx%lld", b.name, (long long)b.channels,
-            (long long)b.height, (long long)b.width, a.name, (long long)a.channels, (long long)a.height, (long long)a.width);
+        return papa_fail(PAPA_ERR_MISMATCH, "%s: test images of %lldx%lldx%lld, training images of %s are %lldx%lldx%lld", b.name,
+            (long long)b.channels, (long long)b.height, (long long)b.width, a.name, (long long)a.channels, (long long)a.height,
+            (long long)a.width);
     if (b.n_classes > a.n_classes)
         return papa_fail(PAPA_ERR_MISMATCH, "%s: has %d classes, the training images of %s have %d", b.name, b.n_classes, a.name, a.n_classes);
     return PAPA_OK;
@@ -89,7 +92,8 @@ PapaStatus papa_training_normalize(PapaTraining *t)
     if (!o->n_norm)
         return papa_data_stats(t->mean, t->std, t->data, t->parts.train, t->parts.n_train, t->crew.pool);
     if (o->n_norm != info.channels)
-        return papa_fail(PAPA_ERR_ARGUMENT, "mean and std have %d values, images of %s have %lld channels", o->n_norm, info.name, (long long)info.channels);
+        return papa_fail(PAPA_ERR_ARGUMENT, "mean and std have %d values, images of %s have %lld channels", o->n_norm, info.name,
+            (long long)info.channels);
     for (int c = 0; c < o->n_norm; c++) {
         t->mean[c] = o->mean[c];
         t->std[c] = o->std[c];

@@ -89,7 +89,8 @@ static PapaStatus describe_members(PapaMetadata *m, const PapaTraining *t, const
     return papa_metadata_set_numbers(m, "papa.weights", weights, n);
 }
 
-static PapaStatus describe(PapaMetadata *m, const PapaTraining *t, const char *kind, const bool *taken, const PapaScore *val, const PapaScore *test)
+static PapaStatus describe(PapaMetadata *m, const PapaTraining *t, const char *kind, const bool *taken, const PapaScore *val,
+    const PapaScore *test)
 {
     PAPA_TRY(papa_metadata_set(m, "papa.kind", "%s", kind));
     PAPA_TRY(describe_recipe(t, m));
@@ -149,8 +150,8 @@ static PapaStatus write_member(const PapaTraining *t, const PapaTrainReport *rep
     snprintf(name, sizeof name, "member-%d.onnx", j);
     PapaStatus status;
     PAPA_GOTO(describe(&m, t, "member", only, &report->members_val[j], &report->members[j]));
-    PAPA_GOTO(papa_metadata_set(&m, "papa.regularization", "mixup=%g,cutmix=%g,smoothing=%g,erasing=%g", (double)recipe->mixup, (double)recipe->cutmix,
-        (double)recipe->smoothing, (double)recipe->erasing));
+    PAPA_GOTO(papa_metadata_set(&m, "papa.regularization", "mixup=%g,cutmix=%g,smoothing=%g,erasing=%g", (double)recipe->mixup,
+        (double)recipe->cutmix, (double)recipe->smoothing, (double)recipe->erasing));
     status = write_network(t, t->trainer.stores[j], &m, name);
 out:
     papa_metadata_free(&m);

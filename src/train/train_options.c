@@ -55,7 +55,8 @@ void papa_remark(const PapaHooks *hooks, const char *format, ...)
 
 const char *papa_method_name(PapaMethod method)
 {
-    static const char *const names[] = {[PAPA_METHOD_PAPA] = "papa", [PAPA_METHOD_ALL] = "papa-all", [PAPA_METHOD_2] = "papa-2", [PAPA_METHOD_NONE] = "none"};
+    static const char *const names[] = {[PAPA_METHOD_PAPA] = "papa", [PAPA_METHOD_ALL] = "papa-all", [PAPA_METHOD_2] = "papa-2",
+        [PAPA_METHOD_NONE] = "none"};
     return names[method];
 }
 
@@ -73,7 +74,8 @@ const char *papa_optimizer_name(PapaOptimizer optimizer)
 
 const char *papa_schedule_name(PapaSchedule schedule)
 {
-    static const char *const names[] = {[PAPA_SCHEDULE_COSINE] = "cosine", [PAPA_SCHEDULE_STEPS] = "steps", [PAPA_SCHEDULE_CONSTANT] = "constant"};
+    static const char *const names[] = {[PAPA_SCHEDULE_COSINE] = "cosine", [PAPA_SCHEDULE_STEPS] = "steps",
+        [PAPA_SCHEDULE_CONSTANT] = "constant"};
     return names[schedule];
 }
 
@@ -97,7 +99,8 @@ static PapaStatus check_range(Range r)
     const char *least = r.open & OPEN_LOW ? "more than" : "at least";
     if (r.high == INFINITY)
         return papa_fail(PAPA_ERR_ARGUMENT, "%s is %g, expected %s %g", r.option, r.value, least, r.low);
-    return papa_fail(PAPA_ERR_ARGUMENT, "%s is %g, expected %s %g and %s %g", r.option, r.value, least, r.low, r.open & OPEN_HIGH ? "less than" : "at most", r.high);
+    return papa_fail(PAPA_ERR_ARGUMENT, "%s is %g, expected %s %g and %s %g", r.option, r.value, least, r.low,
+        r.open & OPEN_HIGH ? "less than" : "at most", r.high);
 }
 
 static PapaStatus check_grid(const char *option, const PapaGrid *grid, double high, int open)
@@ -186,5 +189,6 @@ void papa_train_options_remark(const PapaTrainOptions *o, const PapaTrainOptions
     if (isnan(asked->alpha) && o->method == PAPA_METHOD_PAPA && o->population > 1)
         papa_remark(hooks, "alpha %g (initial weights: %s)", (double)o->alpha, papa_init_name(o->init));
     if (isnan(asked->lr))
-        papa_remark(hooks, "learning rate %g (%s, initial weights: %s)", (double)o->lr, papa_optimizer_name(o->optimizer), papa_init_name(o->init));
+        papa_remark(hooks, "learning rate %g (%s, initial weights: %s)", (double)o->lr, papa_optimizer_name(o->optimizer),
+            papa_init_name(o->init));
 }

@@ -22,7 +22,8 @@ static PapaStatus count_steps(PapaTrainer *t)
     if (!t->steps_per_epoch)
         return papa_fail(PAPA_ERR_ARGUMENT, "a batch of %d is more than the %lld images to train on", o->batch, (long long)t->n_train);
     t->n_steps = t->steps_per_epoch * o->epochs;
-    t->rates = (PapaRatePlan){.schedule = o->schedule, .peak = o->lr, .lowest = o->lr_min, .n_milestones = o->n_milestones, .gamma = o->gamma, .n_steps = t->n_steps};
+    t->rates = (PapaRatePlan){.schedule = o->schedule, .peak = o->lr, .lowest = o->lr_min, .n_milestones = o->n_milestones,
+        .gamma = o->gamma, .n_steps = t->n_steps};
     for (int i = 0; i < o->n_milestones; i++)
         t->rates.milestones[i] = o->milestones[i];
     double warmup = o->warmup_epochs * (double)t->steps_per_epoch;
@@ -34,22 +35,9 @@ static PapaStatus compile(PapaTrainer *t, PapaNet **out, PapaMode mode, int64_t 
 {
     const PapaTrainOptions *o = t->options;
     PapaDataInfo info = papa_data_info(t->data);
-    PapaNetOptions options = {.mode = mode, .batch = batch, .size = {info.channels, info.height, info.width}, .frozen_stats = o->freeze_bn, .no_dropout = !o->dropout};
+    PapaNetOptions options = {.mode = mode, .batch = batch, .size = {info.channels, info.height, info.width},
+        .frozen_stats = o->freeze_bn, .no_dropout = !o->dropout};
     return papa_net_compile(out, t->model, &options, t->crew->devs[0]);
-}
-
-/* Logits must be (N, classes) and have room for every label. */
-static PapaStatus check_logits(PapaTrainer *t)
-{
-    PapaShape shape = papa_net_output_shape(t->net, 0);
-    PapaDataInfo info = papa_data_info(t->data);
-    if (shape.rank != 2 || shape.dim[0] != t->batch || shape.dim[1] < 1)
-        return papa_fail(PAPA_ERR_MISMATCH, "%s: '%s' has the shape %s for a batch of %lld; a classifier gives (batch, classes)", papa_onnx_path(t->model->onnx),
-            t->model->head.logits, papa_shape_text(&shape), (long long)t->batch);
-    if (shape.dim[1] < info.n_classes)
-        return papa_fail(PAPA_ERR_MISMATCH, "%s: has %lld classes, but %s has %d", papa_onnx_path(t->model->onnx), (long long)shape.dim[1], info.name, info.n_classes);
-    t->n_classes = shape.dim[1];
-    return PAPA_OK;
 }
 
 static PapaStatus open_seat(void *context, int worker, int task)
@@ -57,8 +45,8 @@ static PapaStatus open_seat(void *context, int worker, int task)
     (void)task;
     PapaTrainer *t = context;
     const PapaNet *nets[3] = {t->net, t->infer_net, t->last_net};
-    PapaSeatPlan plan = {.nets = nets, .n_nets = t->last_net ? 3 : 2, .batch = t->batch, .n_classes = t->n_classes, .n_grads = t->model->store.n_trained,
-        .fetch_bytes = papa_feed_fetch_bytes(t->data)};
+    PapaSeatPlan plan = {.nets = nets, .n_nets = t->last_net ? 3 : 2, .batch = t->batch, .n_classes = t->n_classes,
+        .n_grads = t->model->store.n_trained, .fetch_bytes = papa_feed_fetch_bytes(t->data)};
     return papa_seat_open(&t->seats[worker], &plan, t->crew->devs[worker]);
 }
 
@@ -104,7 +92,7 @@ static PapaStatus open_all(PapaTrainer *t, const PapaTrainerPlan *plan)
 {
     PAPA_TRY(count_steps(t));
     PAPA_TRY(compile(t, &t->net, PAPA_MODE_TRAIN, t->batch));
-    PAPA_TRY(check_logits(t));
+    PAPA_TRY(papa_feed_classes(&t->n_classes, t->data, t->model, t->net, t->batch));
     PAPA_TRY(compile(t, &t->infer_net, PAPA_MODE_INFER, t->batch));
     if (t->last_batch)
         PAPA_TRY(compile(t, &t->last_net, PAPA_MODE_TRAIN, t->last_batch));
@@ -115,13 +103,15 @@ static PapaStatus open_all(PapaTrainer *t, const PapaTrainerPlan *plan)
     PAPA_TRY(papa_crew_each(t->crew, open_seat, t));
     PAPA_TRY(find_spans(t));
     PAPA_TRY(open_members(t));
-    t->population = (PapaPopulation){.crew = t->crew, .n_members = t->options->population, .stop = plan->stop, .step = papa_member_step, .context = t};
+    t->population = (PapaPopulation){.crew = t->crew, .n_members = t->options->population, .stop = plan->stop, .step = papa_member_step,
+        .context = t};
     return papa_population_start(&t->population, 0);
 }
 
 PapaStatus papa_trainer_open(PapaTrainer *out, const PapaTrainerPlan *plan)
 {
-    *out = (PapaTrainer){.model = plan->model, .options = plan->options, .data = plan->data, .indices = plan->indices, .n_train = plan->n_train, .crew = plan->crew};
+    *out = (PapaTrainer){.model = plan->model, .options = plan->options, .data = plan->data, .crew = plan->crew,
+        .indices = plan->indices, .n_train = plan->n_train};
     PapaStatus status = open_all(out, plan);
     if (status != PAPA_OK)
         papa_trainer_close(out);

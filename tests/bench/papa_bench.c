@@ -38,7 +38,8 @@ static PapaStatus make_data(Bench *b)
         return papa_fail(PAPA_ERR_MISMATCH, "%s: the input's size is open", b->path);
     int64_t n = 32 * b->batch, bytes = n * size.channels * size.height * size.width;
     int n_classes = b->model->head.n_classes;
-    b->data.info = (PapaDataInfo){.n = n, .channels = size.channels, .height = size.height, .width = size.width, .n_classes = n_classes, .name = "random images"};
+    b->data.info = (PapaDataInfo){.n = n, .channels = size.channels, .height = size.height, .width = size.width, .n_classes = n_classes,
+        .name = "random images"};
     b->data.images = malloc((size_t)bytes);
     b->data.labels = malloc((size_t)n * sizeof *b->data.labels);
     b->indices = malloc((size_t)n * sizeof *b->indices);
@@ -71,8 +72,8 @@ static PapaStatus open_all(Bench *b)
     b->options.flip = true;
     b->options.crop = b->model->head.input_rank == 4 ? 4 : 0;
     static const double mean[PAPA_MAX_CHANNELS] = {.5, .5, .5, .5}, std[PAPA_MAX_CHANNELS] = {.3, .3, .3, .3};
-    PapaTrainerPlan plan = {.model = b->model, .options = &b->options, .data = &b->data, .indices = b->indices, .n_train = b->data.info.n, .mean = mean, .std = std,
-        .crew = &b->crew};
+    PapaTrainerPlan plan = {.model = b->model, .options = &b->options, .data = &b->data, .indices = b->indices, .n_train = b->data.info.n,
+        .mean = mean, .std = std, .crew = &b->crew};
     return papa_trainer_open(&b->trainer, &plan);
 }
 
@@ -138,7 +139,8 @@ int main(int argc, char **argv)
         default: return 2;
         }
     }
-    if (argc - optind != 1 || bench.batch < 1 || bench.population < 1 || bench.population > PAPA_MIX_MAX || bench.threads < 1 || !(bench.seconds > 0)) {
+    bool sensible = bench.batch >= 1 && bench.population >= 1 && bench.population <= PAPA_MIX_MAX && bench.threads >= 1 && bench.seconds > 0;
+    if (argc - optind != 1 || !sensible) {
         fprintf(stderr, "usage: papa_bench MODEL.onnx --batch B -p P --threads T --seconds S\n");
         return 2;
     }

@@ -139,8 +139,8 @@ static PapaStatus step(Trace *t, int i)
     PapaOptimizerNumbers rate = {.lr = t->settings->lr};
     PapaStoreLayout store = t->model->store;
     PAPA_TRY(papa_net_forward(t->net, t->worker, t->params, &numbers));
-    PAPA_TRY(papa_loss_train_cpu(t->dev, &loss, papa_net_output_grad(t->net, t->worker), papa_net_output(t->net, t->worker, 0), t->targets, &n_valid, t->rows, b->N,
-        t->n_classes));
+    PAPA_TRY(papa_loss_train_cpu(t->dev, &loss, papa_net_output_grad(t->net, t->worker), papa_net_output(t->net, t->worker, 0),
+        t->targets, &n_valid, t->rows, b->N, t->n_classes));
     PAPA_TRY(papa_net_backward(t->net, t->worker, t->params, t->grads, &numbers));
     if (i == 0)
         PAPA_TRY(write_tensors(t, "grad-first", t->grads, true));

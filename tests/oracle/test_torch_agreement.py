@@ -26,6 +26,7 @@ import tempfile
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from common import TESTDATA, Checks, relative_error, run, torch_python
 from torch_graph import dump_graph
@@ -74,6 +75,7 @@ class Pair:
         self.python, self.folder, self.model = python, folder, folder / f"{name}.onnx"
         self.lr = LEARNING_RATES[name]
         onnx.save(model, self.model)
+        self.initial = {tensor.name: numpy_helper.to_array(tensor).ravel() for tensor in model.graph.initializer}
         dump_graph(model, folder / "graph.npz")
 
     def options(self, steps):
@@ -91,7 +93,12 @@ class Pair:
 
     def torch(self, batches, steps, threads=1, instructions={}):
         self.run_torch(batches, threads, instructions, *self.options(steps))
-        return read_trace(self.folder / "torch")
+        losses, gradients, final = read_trace(self.folder / "torch")
+        return losses, gradients, {key: values for key, values in final.items() if key in gradients or self.moved(key, values)}
+
+    def moved(self, name, values):
+        """False for constants, such as a Clip's bounds: papa keeps no such tensor."""
+        return not np.array_equal(self.initial.get(name), values)
 
     def margins(self, batches):
         self.run_torch(batches, 2, {}, "--margins")
