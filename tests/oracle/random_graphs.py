@@ -170,6 +170,10 @@ class Network:
         bounds = ["" if v is None else self.constant(np.float32(v)) for v in (low, high)]
         return self.put(op, x, extra=bounds if bounds[1] else bounds[:1])
 
+    def function(self, x):
+        op = self.pick(["Neg", "Exp", "Log", "Sqrt"])
+        return self.put(op, self.put("Tanh", x) if op == "Exp" else x if op == "Neg" else self.bounded(x))
+
     def pool(self, x):
         spatial = x.shape[2:]
         if self.chance(.15):
@@ -192,7 +196,8 @@ class Network:
         n, out = x.shape[-1], self.pick([2, 3, 5, 8, 16])
         if len(x.shape) != 2 or self.chance(.4):
             if len(x.shape) == 2 and self.chance(.15):  # from the left
-                return self.put("Identity", Value(self.node("MatMul", [self.weight("left", (out, x.shape[0]), x.shape[0]), x.name]), (out, n)))
+                w = self.weight("left", (out, x.shape[0]), x.shape[0])
+                return Value(self.node("MatMul", [w, x.name]), (out, n))
             y = self.put("MatMul", x, (*x.shape[:-1], out), [self.weight("matmul", (n, out), n)], raw=False)
             if self.chance(.5):
                 bias = self.parameter(self.around(0, out), stem="b")
@@ -296,12 +301,15 @@ class Network:
         return Value(self.axes_node("ReduceMean", x.name, given, keepdims=int(keep)), tuple(shape), x.raw)
 
     def softmax(self, x):
-        return self.put(self.pick(["Softmax", "Softmax", "LogSoftmax"]), x, axis=int(self.rng.integers(0 if self.opset >= 13 else 1, len(x.shape))))
+        axis = int(self.rng.integers(0 if self.opset >= 13 else 1, len(x.shape)))
+        return self.put(self.pick(["Softmax", "Softmax", "LogSoftmax"]), x, axis=axis)
 
     def concat(self, x):
         axis = int(self.rng.integers(0, len(x.shape)))
         parts = [x] + [self.activation(x) for _ in range(self.rng.integers(1, 3))]
-        parts += [v for v in self.values[-6:] if len(v.shape) == len(x.shape) and all(a == b for i, (a, b) in enumerate(zip(v.shape, x.shape)) if i != axis)][:1]
+        def beside_axis(shape):
+            return len(shape), shape[:axis], shape[axis + 1:]
+        parts += [v for v in self.values[-6:] if beside_axis(v.shape) == beside_axis(x.shape)][:1]
         parts = [parts[i] for i in self.rng.permutation(len(parts))]
         shape = list(x.shape)
         shape[axis] = sum(v.shape[axis] for v in parts)
@@ -340,7 +348,9 @@ class Network:
         for axis in axes:
             n = x.shape[axis]
             step = self.pick([1, 1, 2, -1]) if self.opset >= 10 else 1
-            start, end = (n - 1, -n - 1) if step < 0 else (int(self.rng.integers(0, (n + 1) // 2)), self.pick([n, n, 2 ** 31 - 1, max(n - 1, (n + 1) // 2)]))
+            start, end = n - 1, -n - 1
+            if step > 0:
+                start, end = int(self.rng.integers(0, (n + 1) // 2)), self.pick([n, n, 2 ** 31 - 1, max(n - 1, (n + 1) // 2)])
             shape[axis] = len(range(n)[start:None if step < 0 else end:step])
             starts, ends, steps = starts + [start], ends + [end], steps + [step]
         if self.opset < 10:
@@ -409,8 +419,8 @@ class Network:
 
     # ------------------------------------------------------------ the whole
 
-    ANY = ["activation"] * 3 + ["with_tensor"] * 3 + ["with_value"] * 2 + ["concat", "split", "slice", "pad", "transpose", "mean", "softmax", "gather",
-                                                                            "expand", "reshape", "passing", "residual"]
+    ANY = ["activation"] * 3 + ["with_tensor"] * 3 + ["with_value"] * 2 + [
+        "function", "concat", "split", "slice", "pad", "transpose", "mean", "softmax", "gather", "expand", "reshape", "passing", "residual"]
     IMAGE = ["conv"] * 7 + ["norm"] * 3 + ["residual"] * 4 + ["pool"] * 3 + ["beside"]
     SEQUENCE = ["linear"] * 3 + ["attention", "conv", "norm", "pool"]
     MATRIX = ["linear"] * 5 + ["norm"]

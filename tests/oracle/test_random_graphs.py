@@ -35,7 +35,8 @@ def newest_opset():
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     for opset in range(onnx.defs.onnx_opset_version(), 21, -1):
-        model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [x], [y]), opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=10)
+        imports = [onnx.helper.make_opsetid("", opset)]
+        model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [x], [y]), opset_imports=imports, ir_version=10)
         try:
             onnxruntime.InferenceSession(model.SerializeToString(), options)
             return opset
@@ -73,7 +74,8 @@ def run_both(networks):
     theirs.stdin.close()
     lines = ours.communicate("".join(listing(folder, network) + "\n" for folder, (network, _) in networks.items()))[0].splitlines()
     if theirs.wait() or ours.returncode or len(lines) != len(networks):
-        raise RuntimeError(f"torch_gradients.py: exit status {theirs.returncode}; run_grad: {ours.returncode}, {len(lines)} answers for {len(networks)} models")
+        raise RuntimeError(f"torch_gradients.py: exit status {theirs.returncode}; run_grad: {ours.returncode}, {len(lines)} answers for "
+                           f"{len(networks)} models")
     return lines
 
 
@@ -89,22 +91,27 @@ def check(checks, folder, network, model, line):
         return
     names = line.split()[1:]
     edited = onnx.load(folder / "edited.onnx")
-    for what, ours, theirs in (("inference", "infer", reference(model, network.inputs)), ("edited file", "edited", reference(edited, network.inputs)),
+    for what, ours, theirs in (("inference", "infer", reference(model, network.inputs)),
+                               ("edited file", "edited", reference(edited, network.inputs)),
                                ("calibration", "calibrate", cut(folder / "train.f32", network.output_shapes))):
         for i, (a, b) in enumerate(zip(cut(folder / f"{ours}.f32", network.output_shapes), theirs)):
             checks.at_most(relative_error(a, b), TOLERANCE, f"{text}: {what}, output {i} of shape {b.shape}")
     check_edited(checks, text, tensors(model), tensors(edited), network)
-    checks.that(set(names) == network.trained, f"{text}: trained but not meant to be {set(names) - network.trained}, meant to be {network.trained - set(names)}")
+    checks.that(set(names) == network.trained,
+                f"{text}: trained but not meant to be {set(names) - network.trained}, meant to be {network.trained - set(names)}")
     with np.load(folder / "torch.npz") as theirs:
-        compare(checks, cut(folder / "train.f32", network.output_shapes)[0], theirs["y"], float(theirs["spread"]), 0, f"{text}: training, output 0")
+        ours = cut(folder / "train.f32", network.output_shapes)[0]
+        compare(checks, ours, theirs["y"], float(theirs["spread"]), 0, f"{text}: training, output 0")
         largest = max([np.abs(network.dy).max()] + [np.abs(theirs[key]).max() for key in theirs.files if key.startswith("grad.")])
         for name, ours in zip(names, cut(folder / "grads.f32", [theirs[f"grad.{name}"].shape for name in names])):
-            compare(checks, ours, theirs[f"grad.{name}"], float(theirs[f"spread.{name}"]), CANCELLED * largest, f"{text}: gradient of {name}")
+            spread = float(theirs[f"spread.{name}"])
+            compare(checks, ours, theirs[f"grad.{name}"], spread, CANCELLED * largest, f"{text}: gradient of {name}")
 
 
 def tensors(model):
     """Name -> array, of initialisers and Constant nodes."""
-    constants = {n.output[0]: onnx.numpy_helper.to_array(n.attribute[0].t) for n in model.graph.node if n.op_type == "Constant" and n.attribute[0].name == "value"}
+    constants = {n.output[0]: onnx.numpy_helper.to_array(n.attribute[0].t) for n in model.graph.node
+                 if n.op_type == "Constant" and n.attribute[0].name == "value"}
     return constants | {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
 
 

@@ -56,7 +56,8 @@ class Model:
 
     def write(self, outputs=("y",), check=True):
         info = helper.make_tensor_value_info
-        graph = helper.make_graph(self.nodes, "roles", [info("x", self.elem, ["N", 3, 8, 8])], [info(y, self.elem, ["N", 10]) for y in outputs], self.initializers)
+        graph = helper.make_graph(self.nodes, "roles", [info("x", self.elem, ["N", 3, 8, 8])],
+                                  [info(y, self.elem, ["N", 10]) for y in outputs], self.initializers)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
         if check:
             onnx.checker.check_model(model, full_check=True)
@@ -79,9 +80,10 @@ def listed(path, *patterns):
 
 def check(checks, what, path, trained, statistics=None, frozen=None, patterns=()):
     """Each of trained, statistics, frozen: name -> role."""
-    expected = {name: (role, state) for tensors, state in ((trained, "trained"), (statistics or {}, "statistic"), (frozen or {}, "frozen")) for name, role in tensors.items()}
-    got = listed(path, *patterns)
-    checks.that(got == expected, f"{what}: lists {sorted(set(got.items()) - set(expected.items()))}, expected {sorted(set(expected.items()) - set(got.items()))}")
+    states = {"trained": trained, "statistic": statistics or {}, "frozen": frozen or {}}
+    expected = {(name, (role, state)) for state, tensors in states.items() for name, role in tensors.items()}
+    got = set(listed(path, *patterns).items())
+    checks.that(got == expected, f"{what}: lists {sorted(got - expected)}, expected {sorted(expected - got)}")
 
 
 def refused(checks, what, path, text, *patterns):
@@ -182,13 +184,14 @@ def check_statistics(checks):
     """What PyTorch makes of a network that was never trained: equal tensors are stored once."""
     m = Model()
     for i in range(2):
-        slots = [m.tensor(f"bn{i}.scale", 3), m.tensor(f"bn{i}.shift", 3), m.tensor(f"bn{i}.mean", 3), m.tensor("var", 3) if i == 0 else m.op("Identity", "var")]
-        x = m.op("BatchNormalization", "x" if i == 0 else x, *slots)
+        slots = [m.tensor(f"bn{i}.{s}", 3) for s in ("scale", "shift", "mean")]
+        x = m.op("BatchNormalization", "x" if i == 0 else x, *slots, m.tensor("var", 3) if i == 0 else m.op("Identity", "var"))
     m.head(x, 3)
     m.write()
     np.zeros((2, 3, 8, 8), np.float32).tofile(FOLDER / "in.f32")
     np.zeros((2, 10), np.float32).tofile(FOLDER / "dy.f32")
-    answer = subprocess.run([pathlib.Path(os.environ["PAPA_BIN"]) / "run_grad"], input=f"{FOLDER} 4 2 3 8 8\n", capture_output=True, text=True).stdout
+    program = pathlib.Path(os.environ["PAPA_BIN"]) / "run_grad"
+    answer = subprocess.run([program], input=f"{FOLDER} 4 2 3 8 8\n", capture_output=True, text=True).stdout
     checks.that(answer.startswith("error") and "its running statistics in 'var' are read 2 times" in answer, f"shared statistics: {answer}")
     checks.that((FOLDER / "infer.f32").exists(), "shared statistics: can't be evaluated")
 

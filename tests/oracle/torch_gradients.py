@@ -164,6 +164,10 @@ class Graph(Network):
     def op_expand(self, a, x, _):
         return x[0].expand(torch.broadcast_shapes(x[0].shape, x[1].tolist()))
 
+    op_neg = staticmethod(lambda a, x, _: -x[0])
+    op_exp = staticmethod(lambda a, x, _: x[0].exp())
+    op_log = staticmethod(lambda a, x, _: x[0].log())
+    op_sqrt = staticmethod(lambda a, x, _: x[0].sqrt())
     op_sum = staticmethod(lambda a, x, _: sum(x[1:], x[0]))
     op_identity = staticmethod(lambda a, x, _: x[0])
     op_dropout = staticmethod(lambda a, x, _: x[0])
