@@ -204,8 +204,8 @@ static PapaStatus check_finite(const PapaRepair *repair, const char *who, int nu
         for (int64_t c = 0; c < tap->n_channels; c++) {
             double mean = repair->pooled.mean[tap->offset + c], std = papa_pooled_std(&repair->pooled, tap->offset + c);
             if (!isfinite(mean) || !isfinite(std))
-                return papa_fail(PAPA_ERR_NUMERIC, "REPAIR: %s %d: channel %lld of '%s' has mean %g and standard deviation %g, expected finite numbers",
-                    who, number, (long long)c, tap->value, mean, std);
+                return papa_fail(PAPA_ERR_NUMERIC, "REPAIR: %s %d: channel %lld of '%s' has a %s that is not a finite number",
+                    who, number, (long long)c, tap->value, isfinite(mean) ? "standard deviation" : "mean");
         }
     }
     return PAPA_OK;

@@ -1,5 +1,7 @@
 #include "train/metadata.h"
 
+#include "base/text.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,14 +47,18 @@ PapaStatus papa_metadata_set(PapaMetadata *m, const char *key, const char *forma
 
 PapaStatus papa_metadata_set_numbers(PapaMetadata *m, const char *key, const double *values, int n)
 {
-    enum { DIGITS = 24 }; /* a sign, 9 digits, a point, an exponent, the comma */
-    size_t bytes = (size_t)n * DIGITS + 1, used = 0;
-    char *text = papa_arena_alloc(&m->arena, bytes);
+    size_t bytes = (size_t)n * PAPA_NUMBER_BYTES + 1, used = 0;
+    char *text = papa_arena_alloc(&m->arena, bytes), number[PAPA_NUMBER_BYTES];
     if (!text)
         return PAPA_ERR_MEMORY;
     for (int i = 0; i < n; i++)
-        used += (size_t)snprintf(text + used, bytes - used, "%s%.9g", i ? "," : "", values[i]);
+        used += (size_t)snprintf(text + used, bytes - used, "%s%s", i ? "," : "", papa_number_text(number, values[i]));
     return set(m, key, text);
+}
+
+PapaStatus papa_metadata_set_number(PapaMetadata *m, const char *key, double value)
+{
+    return papa_metadata_set_numbers(m, key, &value, 1);
 }
 
 /* Names come from folders and may hold anything. */

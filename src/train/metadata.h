@@ -1,5 +1,5 @@
 /* What exported files say about themselves, in metadata_props. No dates, paths or thread counts: equal runs give equal bytes.
- * Options are written with 7 significant digits, other numbers with 9. Lists are comma-separated.
+ * Numbers that are not whole have the digits that tell them from any other float32 (base/text.h). Lists are comma-separated.
  *
  *   papa.kind                 member, soup, greedy, ensemble
  *   papa.method               papa, papa-all, papa-2, none
@@ -41,6 +41,7 @@ typedef struct PapaMetadata {
 
 /* Adds or replaces a key. key is not copied; the value is. */
 PapaStatus papa_metadata_set(PapaMetadata *metadata, const char *key, const char *format, ...) __attribute__((format(printf, 3, 4)));
+PapaStatus papa_metadata_set_number(PapaMetadata *metadata, const char *key, double value);
 PapaStatus papa_metadata_set_numbers(PapaMetadata *metadata, const char *key, const double *values, int n);
 PapaStatus papa_metadata_set_classes(PapaMetadata *metadata, const char *const *names, int n);
 void papa_metadata_free(PapaMetadata *metadata);
