@@ -55,16 +55,14 @@ static PapaStatus find_layers(PapaRepair *repair, const PapaHooks *hooks)
             return PAPA_ERR_MEMORY;
         hooks->remark(hooks->context, line);
     }
-    for (int i = 0; i < model->n_params && !repair->options.frozen_stats; i++)
-        repair->has_statistics |= model->params[i].role == PAPA_ROLE_MEAN || model->params[i].role == PAPA_ROLE_VARIANCE;
+    repair->has_statistics = model->has_statistics && !model->frozen_statistics;
     return PAPA_OK;
 }
 
 static PapaStatus compile(PapaRepair *repair, int batches_per_pass)
 {
     const PapaRepairOptions *o = &repair->options;
-    PapaNetOptions options = {.mode = PAPA_MODE_CALIBRATE, .batch = o->batch * batches_per_pass, .size = o->size,
-        .frozen_stats = o->frozen_stats};
+    PapaNetOptions options = {.mode = PAPA_MODE_CALIBRATE, .batch = o->batch * batches_per_pass, .size = o->size};
     repair->batches_per_pass = batches_per_pass;
     repair->passes = o->batches / batches_per_pass;
     return papa_net_compile_tapped(&repair->net, repair->model, &options, repair->taps, repair->n_taps, repair->dev);

@@ -52,7 +52,6 @@ PapaStatus papa_training_open_repair(PapaTraining *t)
         .batches = o->repair_batches,
         .batch = batch,
         .size = {info.channels, info.height, info.width},
-        .frozen_stats = o->freeze_bn,
         .fill = fill,
         .context = t,
     };
