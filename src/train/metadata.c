@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,17 @@ static PapaStatus set(PapaMetadata *m, const char *key, const char *value)
         m->n++;
     m->pairs[i][0] = key;
     m->pairs[i][1] = value;
+    return PAPA_OK;
+}
+
+PapaStatus papa_metadata_forget(PapaMetadata *m, const PapaOnnx *onnx)
+{
+    const Onnx__ModelProto *model = papa_onnx_model(onnx);
+    for (size_t i = 0; i < model->n_metadata_props; i++) {
+        const char *key = model->metadata_props[i]->key;
+        if (key && (strncmp(key, "papa.", 5) == 0 || strcmp(key, "Image.NominalPixelRange") == 0))
+            PAPA_TRY(set(m, key, NULL));
+    }
     return PAPA_OK;
 }
 
@@ -117,4 +129,19 @@ bool papa_metadata_numbers(const char *text, double *values, int n)
         text = end + 1;
     }
     return true;
+}
+
+PapaStatus papa_metadata_normalization(bool *found, double *mean, double *std, const PapaOnnx *onnx, const char *images, int n_channels)
+{
+    const char *means = papa_onnx_metadata(onnx, "papa.normalization.mean"), *stds = papa_onnx_metadata(onnx, "papa.normalization.std");
+    *found = means && stds;
+    if (!*found)
+        return PAPA_OK;
+    bool good = papa_metadata_numbers(means, mean, n_channels) && papa_metadata_numbers(stds, std, n_channels);
+    for (int c = 0; c < n_channels && good; c++)
+        good = isfinite(mean[c]) && std[c] > 0 && isfinite(std[c]);
+    if (good)
+        return PAPA_OK;
+    return papa_fail(PAPA_ERR_MISMATCH, "%s: says to normalise with mean '%s' and std '%s', images of %s have %d channels", papa_onnx_path(onnx),
+        means, stds, images, n_channels);
 }

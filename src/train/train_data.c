@@ -101,6 +101,13 @@ PapaStatus papa_training_normalize(PapaTraining *t)
 {
     const PapaTrainOptions *o = &t->options;
     PapaDataInfo info = papa_data_info(t->data);
+    bool found = false;
+    if (!o->n_norm && o->init == PAPA_INIT_FILE) /* its weights know images as they were then */
+        PAPA_TRY(papa_metadata_normalization(&found, t->mean, t->std, t->model->onnx, info.name, (int)info.channels));
+    if (found) {
+        papa_remark(t->hooks, "images are normalised as %s says", papa_onnx_path(t->model->onnx));
+        return PAPA_OK;
+    }
     if (!o->n_norm)
         return papa_data_stats(t->mean, t->std, t->data, t->parts.train, t->parts.n_train, t->crew.pool);
     if (o->n_norm != info.channels)

@@ -92,6 +92,7 @@ static PapaStatus describe_members(PapaMetadata *m, const PapaTraining *t, const
 static PapaStatus describe(PapaMetadata *m, const PapaTraining *t, const char *kind, const bool *taken, const PapaScore *val,
     const PapaScore *test)
 {
+    PAPA_TRY(papa_metadata_forget(m, t->model->onnx));
     PAPA_TRY(papa_metadata_set(m, "papa.kind", "%s", kind));
     PAPA_TRY(describe_recipe(t, m));
     PAPA_TRY(describe_members(m, t, taken));
