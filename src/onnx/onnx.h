@@ -138,7 +138,8 @@ typedef struct PapaEnsembleOptions {
     int softmax;               /* what the result is: 0 the mean; 1 its Softmax; 2 its LogSoftmax */
     int softmax_axis;          /* the axis of every Softmax written */
     bool probabilities;        /* averages the Softmax of each member's value instead. The result is the mean probability where softmax
-                                  is 1, else its logarithm (of the sum with a tiny number, so that it is finite) */
+                                  is 1, as the Softmax of its logarithm, else the logarithm (of the sum with a tiny number, so that it is
+                                  finite) */
 } PapaEnsembleOptions;
 
 /* Writes one file that computes the weighted mean of the members' outputs: shared inputs, member graphs side by side with

@@ -190,7 +190,7 @@ static PapaStatus take_output(PapaEnsemble *e, int *type)
 /* Lists with room for all members' entries and the mean's. */
 static PapaStatus make_lists(PapaEnsemble *e)
 {
-    size_t nodes = 2 * (size_t)e->n_members + 4, initializers = (size_t)e->n_members + 2, sparse = 0, infos = 0, annotations = 0, functions = 0;
+    size_t nodes = 2 * (size_t)e->n_members + 5, initializers = (size_t)e->n_members + 2, sparse = 0, infos = 0, annotations = 0, functions = 0;
     for (int k = 0; k < e->n_members; k++) {
         const Onnx__ModelProto *model = e->members[k].model;
         nodes += model->graph->n_node;
