@@ -301,7 +301,9 @@ static void diverging(void)
     PapaTrainReport report;
     o.lr = 1e20f;
     CHECK_FAILS(train(&report, "mlp", &o, NULL), PAPA_ERR_NUMERIC, "member ");
-    CHECK(strstr(papa_error(), "at step "), "%s", papa_error());
+    CHECK(strstr(papa_error(), "at step ") && !strstr(papa_error(), "-nan"), "%s", papa_error());
+    o.lr = 3e38f, o.epochs = 1, o.batch = 396; /* one step: its loss is the first weights' */
+    CHECK_FAILS(train(&report, "mlp", &o, NULL), PAPA_ERR_NUMERIC, "the loss on the held-out images is ");
     CHECK(access(o.out, F_OK) != 0, "a run that diverged leaves its folder");
 }
 
@@ -319,6 +321,7 @@ static void refusals(void)
 {
     const char *model = "mlp";
     REFUSED(o.alpha = 1.5f, PAPA_ERR_ARGUMENT, "alpha is 1.5");
+    REFUSED(o.method = (PapaMethod)17, PAPA_ERR_ARGUMENT, "method is 17");
     REFUSED(o.population = 0, PAPA_ERR_ARGUMENT, "population is 0");
     REFUSED(o.lr = -1, PAPA_ERR_ARGUMENT, "lr is -1");
     REFUSED(o.lr_min = 1, PAPA_ERR_ARGUMENT, "lr_min is 1");
