@@ -31,9 +31,10 @@ typedef struct PapaLinear {
 /* What the fusing pass may join to an operator's output. */
 enum { PAPA_FUSE_RELU = 1 /* node->relu */, PAPA_FUSE_ADD = 2 /* op->residual_input: a tensor of the output's shape added before the Relu */ };
 
-/* Bits for op->keeps. */
+/* Bits for op->keeps, i < PAPA_KEEP_MOST: what a row with more inputs or outputs keeps is among its first. */
+#define PAPA_KEEP_MOST 16
 #define PAPA_KEEP_IN(i) (1u << (i))
-#define PAPA_KEEP_OUT(i) (1u << (16 + (i)))
+#define PAPA_KEEP_OUT(i) (1u << (PAPA_KEEP_MOST + (i)))
 
 struct PapaOp {
     const char *type;         /* as ONNX spells it */
@@ -169,8 +170,9 @@ typedef struct PapaPlacement {
 } PapaPlacement;
 typedef struct PapaNodePlacement {
     int64_t forward_workspace, backward_workspace, kept; /* offsets in the arena, bytes */
-    unsigned din_wanted, din_accumulate;                 /* bit per input */
+    const unsigned char *din; /* by input: PAPA_DIN_* bits; NULL: the node has no part in the backward pass */
 } PapaNodePlacement;
+enum { PAPA_DIN_WANTED = 1, PAPA_DIN_ACCUMULATE = 2 };
 
 /* Device pointers, all float32 and dense. NULL where the input or output is left out (and for an empty value perhaps). */
 float *papa_in(const PapaRun *run, const PapaNode *node, int i);

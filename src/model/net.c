@@ -366,7 +366,7 @@ PapaStatus papa_net_backward(const PapaNet *net, PapaWorker *worker, float *para
         for (; zero < end && zero->before == k; zero++)
             PAPA_TRY(papa_device_zero(run.dev, (zero->where.where == PAPA_IN_ARENA ? run.arena : (char *)grads) + zero->where.offset, (size_t)zero->bytes));
         const PapaNode *node = k < net->graph->n_nodes ? net->graph->nodes[k] : NULL;
-        if (node && net->plan.nodes[k].din_wanted)
+        if (node && net->plan.nodes[k].din)
             PAPA_TRY(node->op->backward(node, &run));
     }
     return PAPA_OK;
