@@ -78,6 +78,8 @@ PapaStatus papa_graph_infer(PapaGraph *graph, const PapaShape *input_shapes)
 {
     PapaStatus status = PAPA_OK;
     for (int i = 0; i < graph->n_inputs; i++) {
+        if (!papa_shape_fits(&input_shapes[i]))
+            PAPA_GOTO(papa_fail(PAPA_ERR_UNSUPPORTED, "input '%s': shape %s is too large", graph->inputs[i]->name, papa_shape_text(&input_shapes[i])));
         graph->inputs[i]->shape = input_shapes[i];
         graph->inputs[i]->has_shape = true;
     }

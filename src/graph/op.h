@@ -100,9 +100,10 @@ extern const PapaOp *const papa_op_tables[]; /* generated from the files of src/
 /* Fails with "LABEL: message". */
 PapaStatus papa_node_fail(const PapaNode *node, PapaStatus code, const char *format, ...) __attribute__((format(printf, 3, 4), cold));
 
-/* Sets the type and shape of an output (dimensions >= 0, product within bounds). Does nothing where out[i] is left out. */
+/* Sets the type and shape of an output (refused unless papa_shape_fits). Does nothing where out[i] is left out. */
 PapaStatus papa_set_output(PapaNode *node, int i, int type, const PapaShape *shape);
-/* Turns output i into a CONSTANT; returns its zeroed storage (float or int64_t by its type), NULL when memory runs out. */
+/* Turns output i into a CONSTANT; returns its zeroed storage (float or int64_t by its type), NULL when memory runs out or the graph's constants
+ * grow beyond reason (PAPA_ERR_MEMORY is recorded). */
 void *papa_set_constant(PapaNode *node, PapaGraph *graph, int i);
 
 /* in[i] as known integers: fails, naming the node, where it is not CONSTANT of an integer type. Left out: *out NULL, *n 0. */

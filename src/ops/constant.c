@@ -161,7 +161,7 @@ static PapaStatus range_fold(PapaNode *node, PapaGraph *graph)
         if (papa_type_is_float(node->in[0]->type))
             ((float *)y)[i] = (float)(*(const float *)node->in[0]->data + (double)i * *(const float *)node->in[2]->data);
         else
-            ((int64_t *)y)[i] = *(const int64_t *)node->in[0]->data + i * *(const int64_t *)node->in[2]->data;
+            ((int64_t *)y)[i] = (int64_t)(*(const uint64_t *)node->in[0]->data + (uint64_t)i * *(const uint64_t *)node->in[2]->data); /* i * delta alone may overflow */
     return PAPA_OK;
 }
 

@@ -100,9 +100,13 @@ static PapaStatus check_inputs(PapaNode *node)
         return papa_node_fail(node, PAPA_ERR_FORMAT, "pads has %zu values, expected %zu", attrs->n_pads, 2 * n_spatial);
     for (size_t i = 0; i < n_spatial; i++) {
         int64_t size = w->dim[i + 2];
-        if (size < 1 || (attrs->kernel_shape && attrs->kernel_shape[i] != size))
+        if (size > INT32_MAX || (attrs->kernel_shape && attrs->kernel_shape[i] != size))
             return papa_node_fail(node, PAPA_ERR_MISMATCH, "weight of shape %s does not fit kernel_shape", papa_shape_text(w));
     }
+    for (int k = 0; k < x->rank; k++)
+        if (!w->dim[k] || (k > 0 && !x->dim[k])) /* a batch may be empty */
+            return papa_node_fail(node, PAPA_ERR_MISMATCH, "input of shape %s and weight of shape %s, expected no axis of size 0", papa_shape_text(x),
+                papa_shape_text(w));
     return PAPA_OK;
 }
 

@@ -375,13 +375,15 @@ static PapaStatus matmul_shape(PapaNode *node, PapaGraph *graph)
     PAPA_TRY(papa_broadcast(node, &a, &b, &y));
 
     int64_t M = a.dim[a.rank], K = a.dim[a.rank + 1], N = b.dim[b.rank + 1];
-    attrs->desc = (PapaMatmulDesc){.M = M, .N = N, .K = K, .lda = K, .ldb = N, .ldc = N, .alpha = 1};
-    stack_axes(attrs, &a, &b, &y);
+    const PapaShape batch = y;
     if (!vector_a)
         y.dim[y.rank++] = M;
     if (!vector_b)
         y.dim[y.rank++] = N;
-    return papa_set_output(node, 0, node->in[0]->type, &y);
+    PAPA_TRY(papa_set_output(node, 0, node->in[0]->type, &y)); /* before its dimensions are multiplied */
+    attrs->desc = (PapaMatmulDesc){.M = M, .N = N, .K = K, .lda = K, .ldb = N, .ldc = N, .alpha = 1};
+    stack_axes(attrs, &a, &b, &batch);
+    return PAPA_OK;
 }
 
 /* A layer is a product whose right side is a matrix that the file holds. */

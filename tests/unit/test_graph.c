@@ -295,6 +295,12 @@ static void check_errors(void)
     build_node(&b, "MatMul", "x w", "y");
     build_output(&b, "y", 4);
     check_refused(&b, PAPA_ERR_MISMATCH, "does not fit");
+
+    b = begin_image();
+    build_tensor(&b, "w", 4, (int64_t[]){0, (int64_t)1 << 31, 1 << 30, 3}, &(float){0});
+    build_node(&b, "MatMul", "x w", "y");
+    build_output(&b, "y", 4);
+    check_refused(&b, PAPA_ERR_UNSUPPORTED, "tensor 'w': shape (0, 2147483648, 1073741824, 3) is too large");
 }
 
 int main(void)
