@@ -20,6 +20,17 @@ bool papa_type_is_integer(int type)
     }
 }
 
+int64_t papa_broadcast_at(const PapaShape *y, const PapaShape *x, int64_t i)
+{
+    int64_t at = 0, stride = 1;
+    for (int k = y->rank - 1, j = x->rank - 1; j >= 0; k--, j--) {
+        at += x->dim[j] == 1 ? 0 : i % y->dim[k] * stride;
+        stride *= x->dim[j];
+        i /= y->dim[k];
+    }
+    return at;
+}
+
 static void copy_axis(char *to, const char *from, int64_t bytes, const PapaRegion *region, int axis)
 {
     if (axis == region->rank) {

@@ -14,6 +14,9 @@ static inline size_t papa_constant_bytes(int type)
     return papa_type_is_float(type) ? sizeof(float) : sizeof(int64_t);
 }
 
+/* Where element i of a broadcast result of shape y is read in x. */
+int64_t papa_broadcast_at(const PapaShape *y, const PapaShape *x, int64_t i);
+
 /* As papa_copy without accumulation, for elements of this many bytes (4 or 8). */
 void papa_fold_copy(void *to, const void *from, size_t element_bytes, const PapaRegion *region);
 

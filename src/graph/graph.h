@@ -150,6 +150,8 @@ PapaValue *papa_graph_find(const PapaGraph *graph, const char *name);
 PapaValue *papa_graph_new_value(PapaGraph *graph, const char *name, PapaValueKind kind, int type, const PapaShape *shape);
 /* A node put in by a pass, appended to no list yet; attrs zeroed, in and out arrays filled with NULL. */
 PapaNode *papa_graph_new_node(PapaGraph *graph, const char *type, int n_in, int n_out, const char *label);
+/* Closes the gaps that NULLs in graph->nodes leave, and numbers the nodes. */
+void papa_graph_compact(PapaGraph *graph);
 /* Number of nodes that read the value, plus one if it is a graph output. */
 int papa_graph_uses(const PapaGraph *graph, const PapaValue *value);
 

@@ -4,21 +4,13 @@
 
 #include <string.h>
 
-static bool all_constant(const PapaNode *node)
-{
-    for (int i = 0; i < node->n_in; i++)
-        if (node->in[i] && node->in[i]->kind != PAPA_VALUE_CONSTANT)
-            return false;
-    return true;
-}
-
 static PapaStatus infer_node(PapaNode *node, PapaGraph *graph)
 {
     for (int i = 0; i < node->n_in; i++)
         if (node->in[i] && !node->in[i]->has_shape)
             return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "the shape of its input '%s' is not known", node->in[i]->name);
     PAPA_TRY(node->op->shape(node, graph));
-    if (node->op->fold && (node->op->fold_by_shape || all_constant(node)))
+    if (node->op->fold && (node->op->fold_by_shape || papa_all_constant(node)))
         PAPA_TRY(node->op->fold(node, graph));
     return PAPA_OK;
 }
@@ -49,13 +41,7 @@ static PapaStatus drop_dead(PapaGraph *graph)
         else
             graph->nodes[k] = NULL;
     }
-    int n = 0;
-    for (int k = 0; k < graph->n_nodes; k++)
-        if (graph->nodes[k]) {
-            graph->nodes[k]->index = n;
-            graph->nodes[n++] = graph->nodes[k];
-        }
-    graph->n_nodes = n;
+    papa_graph_compact(graph);
     return PAPA_OK;
 }
 

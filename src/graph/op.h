@@ -120,6 +120,9 @@ static inline bool papa_has_out(const PapaNode *node, int i)
     return i < node->n_out && node->out[i];
 }
 
+/* Every input that is there is CONSTANT. */
+bool papa_all_constant(const PapaNode *node);
+
 /* Fails, naming the node, where in[i] is not of a float type. */
 static inline PapaStatus papa_check_float(const PapaNode *node, int i)
 {

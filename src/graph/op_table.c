@@ -28,6 +28,14 @@ PapaStatus papa_node_fail(const PapaNode *node, PapaStatus code, const char *for
     return papa_fail(code, "%s: %s", node->label, text);
 }
 
+bool papa_all_constant(const PapaNode *node)
+{
+    for (int i = 0; i < node->n_in; i++)
+        if (node->in[i] && node->in[i]->kind != PAPA_VALUE_CONSTANT)
+            return false;
+    return true;
+}
+
 PapaStatus papa_set_output(PapaNode *node, int i, int type, const PapaShape *shape)
 {
     if (!papa_has_out(node, i))
