@@ -1,5 +1,5 @@
 /* Element-wise activations: Relu, LeakyRelu, Clip, Sigmoid, Tanh, and the plain functions Neg, Sqrt, Exp, Log.
- * A Relu or a Clip that follows a convolution or a normalisation is joined to it by the fusing pass where it can be. */
+ * A Relu that follows a convolution, a product, an addition or a normalisation is joined to it by the fusing pass where it can be. */
 #include "graph/op.h"
 #include "kernels/eltwise.h"
 
