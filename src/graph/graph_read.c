@@ -30,6 +30,8 @@ static PapaStatus tensor_shape(const Onnx__TensorProto *tensor, const char *name
     shape->rank = (int)tensor->n_dims;
     for (int i = 0; i < shape->rank; i++)
         shape->dim[i] = tensor->dims[i];
+    if (!papa_shape_fits(shape)) /* one with no elements can have any other dimensions */
+        return papa_fail(PAPA_ERR_UNSUPPORTED, "tensor '%s': shape %s is too large", name, papa_shape_text(shape));
     return PAPA_OK;
 }
 
