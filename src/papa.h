@@ -56,7 +56,7 @@ typedef struct PapaProgress {
     int64_t n_images;         /* images this phase has gone through so far */
     double seconds;           /* since the phase began */
     int epoch, n_epochs;      /* PAPA_PHASE_TRAIN: the epoch under way, from 1 */
-    double loss;              /* PAPA_PHASE_TRAIN: mean over the members of the last finished interval; NaN before */
+    double loss;              /* PAPA_PHASE_TRAIN: mean over the members' last steps; NaN before the first */
     double learning_rate;     /* PAPA_PHASE_TRAIN: of the last step */
 } PapaProgress;
 

@@ -151,6 +151,7 @@ static void methods(void)
     PapaTrainReport report;
     CHECK_OK(train(&report, "mlp", &o, NULL));
     CHECK(report.n_steps == 3 * 20, "%d steps", (int)report.n_steps);
+    CHECK_NEAR(report.images_per_second * report.seconds, 3 * 396 * 4, 1e-6);
     papa_train_report_free(&report);
 }
 
