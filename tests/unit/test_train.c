@@ -281,11 +281,35 @@ static void stop_soon(void *context, const PapaProgress *progress)
         stop = 1;
 }
 
+static int phases; /* seen so far, a bit each */
+
+static void stop_late(void *context, const PapaProgress *progress)
+{
+    (void)context;
+    phases |= 1 << progress->phase;
+    stop = progress->phase == PAPA_PHASE_EVALUATE ? 1 : stop;
+}
+
+/* Behind training there is nothing left to cut short: all is written. */
+static void stopping_late(void)
+{
+    PapaHooks hooks = {.progress = stop_late, .stop = &stop};
+    PapaTrainOptions o = small_options(scratch("late"));
+    PapaTrainReport report;
+    stop = 0;
+    CHECK_OK(train(&report, "resnet8", &o, &hooks));
+    CHECK(stop && !report.stopped && report.n_steps == 3 * 19, "stopped after %d steps", (int)report.n_steps);
+    CHECK(phases == (1 << PAPA_PHASE_TRAIN | 1 << PAPA_PHASE_EVALUATE | 1 << PAPA_PHASE_REPAIR | 1 << PAPA_PHASE_SOUP), "phases %x", (unsigned)phases);
+    check_files(o.out, &report);
+    papa_train_report_free(&report);
+}
+
 static void stopping(void)
 {
     PapaHooks hooks = {.progress = stop_soon, .stop = &stop};
     PapaTrainOptions o = small_options(scratch("stopped"));
     PapaTrainReport report;
+    stop = 0;
     o.epochs = 400;
     CHECK_OK(train(&report, "resnet8", &o, &hooks));
     CHECK(report.stopped && report.n_steps > 0 && report.n_steps < 400 * 19, "stopped after %d steps", (int)report.n_steps);
@@ -407,6 +431,7 @@ int main(void)
     deterministic(PAPA_METHOD_2, 2);
     pulls();
     averagings();
+    stopping_late();
     stopping();
     diverging();
     return check_result();
