@@ -57,16 +57,6 @@ PapaStatus papa_fold_as_is(PapaNode *node, PapaGraph *graph)
     return PAPA_OK;
 }
 
-PapaStatus papa_prepare_refused(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
-{
-    (void)graph, (void)dev;
-    for (int i = 0; i < node->n_in; i++)
-        if (node->in[i] && node->in[i]->kind != PAPA_VALUE_CONSTANT)
-            return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "needs a value known when the graph is built, but '%s' is computed",
-                node->in[i]->name);
-    return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "needs values known when the graph is built");
-}
-
 void papa_dense_strides(const PapaShape *shape, int64_t stride[PAPA_MAX_RANK])
 {
     int64_t next = 1;

@@ -23,9 +23,6 @@ void papa_fold_copy(void *to, const void *from, size_t element_bytes, const Papa
 /* A row's fold: out[0] is in[0]'s elements in their order, in its own shape. */
 PapaStatus papa_fold_as_is(PapaNode *node, PapaGraph *graph);
 
-/* A row's prepare, for operators that exist only to be folded: refuses, naming the node. */
-PapaStatus papa_prepare_refused(PapaNode *node, const PapaGraph *graph, PapaDevice *dev);
-
 /* Strides of a dense row-major value; stride[k] = product of dim[k+1 ..]. */
 void papa_dense_strides(const PapaShape *shape, int64_t stride[PAPA_MAX_RANK]);
 

@@ -45,6 +45,15 @@ static PapaStatus drop_dead(PapaGraph *graph)
     return PAPA_OK;
 }
 
+/* What exists only to be folded was not. */
+static PapaStatus refuse_unfolded(const PapaNode *node)
+{
+    for (int i = 0; i < node->n_in; i++)
+        if (node->in[i] && node->in[i]->kind != PAPA_VALUE_CONSTANT)
+            return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "needs a value known when the graph is built, but '%s' is computed", node->in[i]->name);
+    return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "can't be computed when the graph is built");
+}
+
 /* Activations compute in float32: integers must be known by now. */
 static PapaStatus check_types(const PapaGraph *graph)
 {
@@ -55,7 +64,7 @@ static PapaStatus check_types(const PapaGraph *graph)
                 return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "output '%s' has type %s, which only shape arithmetic on known numbers may have",
                     node->out[i]->name, papa_type_name(node->out[i]->type));
         if (!node->op->forward && !(node->op->is_view && node->op->is_view(node, graph)))
-            return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "its inputs must be known when the graph is built");
+            return refuse_unfolded(node);
     }
     return PAPA_OK;
 }

@@ -82,7 +82,7 @@ struct PapaOp {
      * attributes are its own and may be cut short; attributes themselves must not be written. Returns whether it changed anything. NULL: never. */
     bool (*to_inference)(Onnx__NodeProto *node);
 
-    /* Makes plan, sets workspace and kept sizes, for graph->mode. NULL: nothing needed. Shapes are final. */
+    /* Makes plan, sets workspace and kept sizes, for graph->mode. NULL: nothing needed. Shapes are final, outputs of float types. */
     PapaStatus (*prepare)(PapaNode *node, const PapaGraph *graph, PapaDevice *dev);
     void (*release)(PapaNode *node, PapaDevice *dev); /* frees plan: NULL, whole, or as far as a prepare that failed came */
 

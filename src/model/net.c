@@ -187,8 +187,11 @@ static PapaStatus compile(PapaNet *net, const PapaNetOptions *options, const Pap
     PAPA_TRY(papa_graph_fuse(net->graph));
     mark_views(net->graph);
     PAPA_TRY(check_outputs(net));
-    PAPA_TRY(prepare_nodes(net, dev));
-    PAPA_TRY(papa_plan_make(&net->plan, net->graph, net->model, options->separate_blocks));
+    PapaStatus status = prepare_nodes(net, dev);
+    if (status == PAPA_OK)
+        status = papa_plan_make(&net->plan, net->graph, net->model, options->separate_blocks);
+    if (status != PAPA_OK)
+        return papa_fail_in(status, "%s", papa_onnx_path(net->model->onnx));
     PAPA_TRY(index_taps(net, taps, n_taps));
     return upload_constants(net, dev);
 }

@@ -304,9 +304,9 @@ static PapaStatus round_fold(PapaNode *node, PapaGraph *graph, float (*round)(fl
 static PapaStatus floor_fold(PapaNode *node, PapaGraph *graph) { return round_fold(node, graph, floorf); }
 static PapaStatus ceil_fold(PapaNode *node, PapaGraph *graph) { return round_fold(node, graph, ceilf); }
 
-#define UNARY .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .prepare = papa_prepare_refused
-#define BINARY .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .prepare = papa_prepare_refused
-#define TERNARY .min_in = 3, .max_in = 3, .min_out = 1, .max_out = 1, .prepare = papa_prepare_refused
+#define UNARY .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1
+#define BINARY .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1
+#define TERNARY .min_in = 3, .max_in = 3, .min_out = 1, .max_out = 1
 
 const PapaOp papa_ops_constant[] = {
     {.type = "Shape", .since = 7, UNARY, .attrs_bytes = sizeof(ShapeAttrs), .init = shape_init, .shape = shape_shape, .fold = shape_fold,

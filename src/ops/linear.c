@@ -168,13 +168,10 @@ static void linear_release(PapaNode *node, PapaDevice *dev)
     node->plan = NULL;
 }
 
-static PapaStatus linear_prepare(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
+static PapaStatus make_products(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
 {
     const LinearAttrs *attrs = node->attrs;
-    LinearPlan *plan = calloc(1, sizeof *plan);
-    if (!plan)
-        return papa_fail_memory(sizeof *plan, node->label);
-    node->plan = plan;
+    LinearPlan *plan = node->plan;
     PapaMatmulDesc desc = attrs->desc;
     desc.bias = attrs->row_c;
     desc.relu = node->relu;
@@ -189,6 +186,15 @@ static PapaStatus linear_prepare(PapaNode *node, const PapaGraph *graph, PapaDev
             node->backward_workspace_bytes = bytes;
     }
     return PAPA_OK;
+}
+
+static PapaStatus linear_prepare(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
+{
+    node->plan = calloc(1, sizeof(LinearPlan));
+    if (!node->plan)
+        return papa_fail_memory(sizeof(LinearPlan), node->label);
+    PapaStatus status = make_products(node, graph, dev);
+    return status == PAPA_OK ? PAPA_OK : papa_fail_in(status, "%s", node->label);
 }
 
 /* C (1), (N), (M, 1), (1, N) or (M, N) over Y (M, N): Y's elements beside C's. */

@@ -215,9 +215,31 @@ static void check_many_inputs(void)
     tear_down(&s);
 }
 
+/* What only compiling finds out: the line names the file and the node. */
+static void check_refused(void)
+{
+    Setup s;
+    Build b = build_begin();
+    build_input(&b, "x", 4, (int64_t[]){-1, 1, 300, 300});
+    build_random(&b, "w", 4, (int64_t[]){1, 1, 1, 1}, 1);
+    build_node(&b, "Conv", "x w", "c");
+    build_node(&b, "GlobalMaxPool", "c", "m");
+    build_random(&b, "v", 2, (int64_t[]){1, CLASSES}, 1);
+    build_node(&b, "Flatten", "m", "f");
+    build_node(&b, "MatMul", "f v", "logits");
+    build_output(&b, "logits", 2);
+    build_write(&b, "refused.onnx");
+    CHECK_FAILS(set_up_file(&s, "refused.onnx", PAPA_MODE_TRAIN, false), PAPA_ERR_UNSUPPORTED,
+        "refused.onnx: GlobalMaxPool node 'GlobalMaxPool_1': window of 300 x 300");
+    tear_down(&s);
+    CHECK_OK(set_up_file(&s, "refused.onnx", PAPA_MODE_INFER, false));
+    tear_down(&s);
+}
+
 int main(void)
 {
     check_many_inputs();
+    check_refused();
     static const char *const names[] = {"mlp", "lenet", "vgg", "resnet8", "resnet20", "resnet20-cifar"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         check_plan(names[i]);

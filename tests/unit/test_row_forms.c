@@ -349,11 +349,6 @@ static void refused_others(void)
     t = unary("Cast", 13, DIMS(4));
     node_int(&t, "to", STRING);
     REFUSED(t, 1, PAPA_ERR_UNSUPPORTED, "STRING");
-    t = unary("Cast", 13, DIMS(4));
-    node_int(&t, "to", INT64);
-    REFUSED(t, 1, PAPA_ERR_UNSUPPORTED, "known when the graph is built");
-    t = binary("Equal", DIMS(4), DIMS(4));
-    REFUSED(t, 1, PAPA_ERR_UNSUPPORTED, "known when the graph is built");
     t = unary("Dropout", 7, DIMS(4));
     node_float(&t, "ratio", 1);
     REFUSED(t, 1, PAPA_ERR_FORMAT, "ratio 1");
