@@ -31,7 +31,7 @@ INLINE float unary_gradient(PapaUnary f, float dy, float saved, float a, float b
 {
     switch (f) {
     case PAPA_UNARY_RELU: return saved > 0 ? dy : 0;
-    case PAPA_UNARY_LEAKY: return saved < 0 ? a * dy : dy;
+    case PAPA_UNARY_LEAKY: return saved > 0 ? dy : a * dy;
     case PAPA_UNARY_CLIP: return ((saved > a) & (saved < b)) ? dy : 0;
     case PAPA_UNARY_SIGMOID: return dy * saved * (1.f - saved);
     case PAPA_UNARY_TANH: return dy * (1.f - saved * saved);
