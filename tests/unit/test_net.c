@@ -171,7 +171,7 @@ static void check_many_inputs(void)
     enum { PARTS = 40, WIDTH = 3 };
     Setup s;
     Build b = build_begin();
-    char names[PARTS * 5] = "", name[8], bias[16];
+    char names[PARTS * 5] = "", name[16], bias[16];
     build_input(&b, "x", 4, (int64_t[]){-1, 1, 1, WIDTH});
     build_node(&b, "Flatten", "x", "flat");
     build_random(&b, "w", 2, (int64_t[]){WIDTH, WIDTH}, 1);
