@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* y = f(x); what backward needs saved stands behind. NaN gives NaN, in every one. The gradient at x = 0 is 0 for RELU and a
- * for LEAKY, as in PyTorch. */
+/* y = f(x); what backward needs saved stands behind. NaN gives NaN, in every one. The gradient at x = 0 of RELU, LEAKY, ELU
+ * and SELU is that of the negative side, as in PyTorch. */
 typedef enum PapaUnary {
     PAPA_UNARY_RELU,    /* max(0, x); y */
     PAPA_UNARY_LEAKY,   /* x < 0 ? a * x : x; x */
@@ -21,6 +21,21 @@ typedef enum PapaUnary {
     PAPA_UNARY_SQRT,    /* y */
     PAPA_UNARY_EXP,     /* y */
     PAPA_UNARY_LOG,     /* x */
+    PAPA_UNARY_ABS,     /* x. The gradient at 0 is 0 */
+    PAPA_UNARY_RECIPROCAL, /* 1 / x; y */
+    PAPA_UNARY_SQUARE,  /* x * x; x */
+    PAPA_UNARY_POW,     /* x^a; x */
+    PAPA_UNARY_ERF,     /* x */
+    PAPA_UNARY_ELU,     /* x < 0 ? a * (exp(b * x) - 1) : x, b > 0; x */
+    PAPA_UNARY_SELU,    /* x < 0 ? a * (exp(x) - 1) : b * x; x */
+    PAPA_UNARY_HARD_SIGMOID, /* min(1, max(0, a * x + b)); y. The gradient passes strictly between the bounds */
+    PAPA_UNARY_HARD_SWISH,   /* x * min(1, max(0, x / 6 + 1/2)); x */
+    PAPA_UNARY_SWISH,   /* x / (1 + exp(-a * x)); x */
+    PAPA_UNARY_SOFTPLUS, /* log(1 + exp(x)); x */
+    PAPA_UNARY_SOFTSIGN, /* x / (1 + |x|); x */
+    PAPA_UNARY_MISH,    /* x * tanh(log(1 + exp(x))); x */
+    PAPA_UNARY_GELU,    /* x * (1 + erf(x / sqrt(2))) / 2; x */
+    PAPA_UNARY_GELU_TANH, /* x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))) / 2; x */
 } PapaUnary;
 
 /* y[i] = f(x[i]), i < n. y may be x. a and b are f's parameters. */

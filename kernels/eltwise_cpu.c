@@ -10,18 +10,62 @@
 
 /* ---------------------------------------------------------------- one operand */
 
+INLINE float clip(float x, float a, float b)
+{
+    x = x < a ? a : x;
+    return x > b ? b : x;
+}
+
+/* tanh(log(1 + exp(x))) = n / (n + 2) with n = e (e + 2), e = exp(x); 1 in float32 beyond x = 20. */
+INLINE float mish_exp(float x)
+{
+    return papa_expf(x > 20 ? 20 : x);
+}
+
+/* The normal distribution's share below x, and the tanh that stands in for it. */
+INLINE float gelu_share(float x)
+{
+    return .5f + .5f * papa_erff(.707106781f * x);
+}
+
+INLINE float gelu_tanh(float x)
+{
+    return papa_tanhf(.797884561f * (x + .044715f * x * x * x));
+}
+
+INLINE float sigmoid(float x)
+{
+    return 1.f / (1.f + papa_expf(-x));
+}
+
 INLINE float unary(PapaUnary f, float x, float a, float b)
 {
+    float e;
     switch (f) { /* every comparison is false for a NaN, which therefore comes out as it went in */
     case PAPA_UNARY_RELU: return x < 0 ? 0 : x;
     case PAPA_UNARY_LEAKY: return x < 0 ? a * x : x;
-    case PAPA_UNARY_CLIP: x = x < a ? a : x; return x > b ? b : x;
-    case PAPA_UNARY_SIGMOID: return 1.f / (1.f + papa_expf(-x));
+    case PAPA_UNARY_CLIP: return clip(x, a, b);
+    case PAPA_UNARY_SIGMOID: return sigmoid(x);
     case PAPA_UNARY_TANH: return papa_tanhf(x);
     case PAPA_UNARY_NEG: return -x;
     case PAPA_UNARY_SQRT: return sqrtf(x);
     case PAPA_UNARY_EXP: return papa_expf(x);
     case PAPA_UNARY_LOG: return logf(x);
+    case PAPA_UNARY_ABS: return fabsf(x);
+    case PAPA_UNARY_RECIPROCAL: return 1.f / x;
+    case PAPA_UNARY_SQUARE: return x * x;
+    case PAPA_UNARY_POW: return powf(x, a);
+    case PAPA_UNARY_ERF: return papa_erff(x);
+    case PAPA_UNARY_ELU: return x < 0 ? a * papa_expm1f(b * x) : x;
+    case PAPA_UNARY_SELU: return x < 0 ? a * papa_expm1f(x) : b * x;
+    case PAPA_UNARY_HARD_SIGMOID: return clip(a * x + b, 0, 1);
+    case PAPA_UNARY_HARD_SWISH: return x * clip(x * (1.f / 6) + .5f, 0, 1);
+    case PAPA_UNARY_SWISH: return x * sigmoid(a * x);
+    case PAPA_UNARY_SOFTPLUS: return (x < 0 ? 0 : x) + log1pf(papa_expf(-fabsf(x)));
+    case PAPA_UNARY_SOFTSIGN: return x / (1.f + fabsf(x));
+    case PAPA_UNARY_MISH: e = mish_exp(x); return x * (e * (e + 2.f) / (e * (e + 2.f) + 2.f));
+    case PAPA_UNARY_GELU: return x * gelu_share(x);
+    case PAPA_UNARY_GELU_TANH: return x * (.5f + .5f * gelu_tanh(x));
     }
     return NAN;
 }
@@ -29,6 +73,8 @@ INLINE float unary(PapaUnary f, float x, float a, float b)
 /* dy * f'(x), from what was saved of x or y. */
 INLINE float unary_gradient(PapaUnary f, float dy, float saved, float a, float b)
 {
+    const float x = saved; /* for the functions that save it */
+    float e, t;
     switch (f) {
     case PAPA_UNARY_RELU: return saved > 0 ? dy : 0;
     case PAPA_UNARY_LEAKY: return saved > 0 ? dy : a * dy;
@@ -39,6 +85,25 @@ INLINE float unary_gradient(PapaUnary f, float dy, float saved, float a, float b
     case PAPA_UNARY_SQRT: return dy * .5f / saved;
     case PAPA_UNARY_EXP: return dy * saved;
     case PAPA_UNARY_LOG: return dy / saved;
+    case PAPA_UNARY_ABS: return x < 0 ? -dy : x > 0 ? dy : 0;
+    case PAPA_UNARY_RECIPROCAL: return -dy * saved * saved;
+    case PAPA_UNARY_SQUARE: return 2.f * dy * x;
+    case PAPA_UNARY_POW: return a == 0 ? 0 : dy * a * powf(x, a - 1.f);
+    case PAPA_UNARY_ERF: return dy * 1.12837917f * papa_expf(-x * x);
+    case PAPA_UNARY_ELU: return x > 0 ? dy : dy * a * b * papa_expf(b * x);
+    case PAPA_UNARY_SELU: return x > 0 ? dy * b : dy * a * papa_expf(x);
+    case PAPA_UNARY_HARD_SIGMOID: return ((saved > 0) & (saved < 1)) ? a * dy : 0;
+    case PAPA_UNARY_HARD_SWISH: return x <= -3 ? 0 : x >= 3 ? dy : dy * (x * (1.f / 3) + .5f);
+    case PAPA_UNARY_SWISH: t = sigmoid(a * x); return dy * t * (1.f + a * x * (1.f - t));
+    case PAPA_UNARY_SOFTPLUS: return dy * sigmoid(x);
+    case PAPA_UNARY_SOFTSIGN: t = 1.f + fabsf(x); return dy / (t * t);
+    case PAPA_UNARY_MISH:
+        e = mish_exp(x), t = e * (e + 2.f) + 2.f;
+        return dy * ((t - 2.f) / t + x * (4.f * e * (e + 1.f) / (t * t)));
+    case PAPA_UNARY_GELU: return dy * (gelu_share(x) + x * .398942280f * papa_expf(-.5f * x * x));
+    case PAPA_UNARY_GELU_TANH:
+        t = gelu_tanh(x);
+        return dy * (.5f + .5f * t + .5f * x * (1.f - t * t) * .797884561f * (1.f + .134145f * x * x));
     }
     return NAN;
 }
@@ -54,7 +119,10 @@ typedef struct Unary {
 /* Expands a loop once for every function of one operand. */
 #define FOR_EACH_UNARY(LOOP)                                                                                  \
     LOOP(PAPA_UNARY_RELU) LOOP(PAPA_UNARY_LEAKY) LOOP(PAPA_UNARY_CLIP) LOOP(PAPA_UNARY_SIGMOID) LOOP(PAPA_UNARY_TANH) \
-    LOOP(PAPA_UNARY_NEG) LOOP(PAPA_UNARY_SQRT) LOOP(PAPA_UNARY_EXP) LOOP(PAPA_UNARY_LOG)
+    LOOP(PAPA_UNARY_NEG) LOOP(PAPA_UNARY_SQRT) LOOP(PAPA_UNARY_EXP) LOOP(PAPA_UNARY_LOG) LOOP(PAPA_UNARY_ABS) LOOP(PAPA_UNARY_RECIPROCAL) \
+    LOOP(PAPA_UNARY_SQUARE) LOOP(PAPA_UNARY_POW) LOOP(PAPA_UNARY_ERF) LOOP(PAPA_UNARY_ELU) LOOP(PAPA_UNARY_SELU) LOOP(PAPA_UNARY_HARD_SIGMOID) \
+    LOOP(PAPA_UNARY_HARD_SWISH) LOOP(PAPA_UNARY_SWISH) LOOP(PAPA_UNARY_SOFTPLUS) LOOP(PAPA_UNARY_SOFTSIGN) LOOP(PAPA_UNARY_MISH) \
+    LOOP(PAPA_UNARY_GELU) LOOP(PAPA_UNARY_GELU_TANH)
 
 PAPA_SIMD static void unary_fwd_range(void *context, int64_t begin, int64_t end)
 {

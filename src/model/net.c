@@ -169,7 +169,7 @@ static PapaStatus compile(PapaNet *net, const PapaNetOptions *options, const Pap
 {
     PapaGraphOptions how = {
         .mode = options->mode,
-        .frozen_stats = options->frozen_stats,
+        .frozen_stats = net->model->frozen_statistics,
         .no_dropout = options->no_dropout,
         .outputs = options->outputs ? options->outputs : (const char *const[]){net->model->head.logits},
         .n_outputs = options->outputs ? options->n_outputs : 1,

@@ -1,10 +1,12 @@
-/* Element-wise activations: Relu, LeakyRelu, Clip, Sigmoid, Tanh, and the plain functions Neg, Sqrt, Exp, Log.
- * A Relu that follows a convolution, a product, an addition or a normalisation is joined to it by the fusing pass where it can be. */
+/* Element-wise functions of one tensor: the activations, and the plain functions that exporters build others from. Pow is one of
+ * them, as its exponent must be known. A Relu that follows a convolution, a product, an addition or a normalisation is
+ * joined to it by the fusing pass where it can be. */
 #include "graph/op.h"
 #include "kernels/eltwise.h"
 
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 typedef struct Activation {
     PapaUnary f;
@@ -32,6 +34,13 @@ PLAIN_INIT(neg, PAPA_UNARY_NEG)
 PLAIN_INIT(sqrt, PAPA_UNARY_SQRT)
 PLAIN_INIT(exp, PAPA_UNARY_EXP)
 PLAIN_INIT(log, PAPA_UNARY_LOG)
+PLAIN_INIT(abs, PAPA_UNARY_ABS)
+PLAIN_INIT(reciprocal, PAPA_UNARY_RECIPROCAL)
+PLAIN_INIT(erf, PAPA_UNARY_ERF)
+PLAIN_INIT(hard_swish, PAPA_UNARY_HARD_SWISH)
+PLAIN_INIT(softplus, PAPA_UNARY_SOFTPLUS)
+PLAIN_INIT(softsign, PAPA_UNARY_SOFTSIGN)
+PLAIN_INIT(mish, PAPA_UNARY_MISH)
 
 static PapaStatus leaky_init(PapaNode *node, PapaGraph *graph)
 {
@@ -39,6 +48,62 @@ static PapaStatus leaky_init(PapaNode *node, PapaGraph *graph)
     Activation *t = node->attrs;
     t->f = PAPA_UNARY_LEAKY;
     return papa_attr_float(node->proto, "alpha", .01f, &t->a);
+}
+
+static PapaStatus elu_init(PapaNode *node, PapaGraph *graph)
+{
+    (void)graph;
+    Activation *t = node->attrs;
+    *t = (Activation){PAPA_UNARY_ELU, .b = 1};
+    return papa_attr_float(node->proto, "alpha", 1, &t->a);
+}
+
+static PapaStatus celu_init(PapaNode *node, PapaGraph *graph)
+{
+    Activation *t = node->attrs;
+    PAPA_TRY(elu_init(node, graph));
+    if (t->a == 0)
+        return papa_node_fail(node, PAPA_ERR_FORMAT, "alpha is 0, by which it divides");
+    t->b = 1 / t->a;
+    return PAPA_OK;
+}
+
+static PapaStatus selu_init(PapaNode *node, PapaGraph *graph)
+{
+    (void)graph;
+    Activation *t = node->attrs;
+    t->f = PAPA_UNARY_SELU;
+    PAPA_TRY(papa_attr_float(node->proto, "alpha", 1.67326319217681884765625f, &t->a));
+    PAPA_TRY(papa_attr_float(node->proto, "gamma", 1.05070102214813232421875f, &t->b));
+    t->a *= t->b;
+    return PAPA_OK;
+}
+
+static PapaStatus hard_sigmoid_init(PapaNode *node, PapaGraph *graph)
+{
+    (void)graph;
+    Activation *t = node->attrs;
+    t->f = PAPA_UNARY_HARD_SIGMOID;
+    PAPA_TRY(papa_attr_float(node->proto, "alpha", .2f, &t->a));
+    return papa_attr_float(node->proto, "beta", .5f, &t->b);
+}
+
+static PapaStatus swish_init(PapaNode *node, PapaGraph *graph)
+{
+    (void)graph;
+    Activation *t = node->attrs;
+    t->f = PAPA_UNARY_SWISH;
+    return papa_attr_float(node->proto, "alpha", 1, &t->a);
+}
+
+static PapaStatus gelu_init(PapaNode *node, PapaGraph *graph)
+{
+    (void)graph;
+    const char *approximate;
+    PAPA_TRY(papa_attr_string(node->proto, "approximate", "none", &approximate));
+    if (strcmp(approximate, "none") != 0 && strcmp(approximate, "tanh") != 0)
+        return papa_node_fail(node, PAPA_ERR_FORMAT, "approximate is '%s', expected none or tanh", approximate);
+    return plain_init(node, *approximate == 't' ? PAPA_UNARY_GELU_TANH : PAPA_UNARY_GELU);
 }
 
 /* Before opset 11 the bounds are attributes; since then inputs, read by clip_shape when constants are known. */
@@ -70,12 +135,24 @@ static PapaStatus clip_shape(PapaNode *node, PapaGraph *graph)
     return papa_const_float(node, 2, t->b, &t->b);
 }
 
-/* Neg of integers is part of shape arithmetic: known when the graph is built, or refused. */
-static PapaStatus neg_shape(PapaNode *node, PapaGraph *graph)
+/* Functions of integers too are part of shape arithmetic: known when the graph is built, or refused. */
+static PapaStatus number_shape(PapaNode *node, PapaGraph *graph)
 {
     if (!papa_type_is_float(node->in[0]->type) && node->in[0]->kind != PAPA_VALUE_CONSTANT)
         return float_shape(node, graph);
     return papa_shape_same(node, graph);
+}
+
+/* The exponent is one number; a tensor of them would be a function of two. */
+static PapaStatus pow_shape(PapaNode *node, PapaGraph *graph)
+{
+    Activation *t = node->attrs;
+    const PapaValue *x = node->in[0], *exponent = node->in[1];
+    if (exponent->kind != PAPA_VALUE_CONSTANT || papa_shape_count(&exponent->shape) != 1 || exponent->shape.rank > x->shape.rank)
+        return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "its exponent '%s' must be one number that is known when the graph is built", exponent->name);
+    t->a = papa_type_is_float(exponent->type) ? *(const float *)exponent->data : (float)*(const int64_t *)exponent->data;
+    t->f = t->a == 2 ? PAPA_UNARY_SQUARE : PAPA_UNARY_POW;
+    return number_shape(node, graph);
 }
 
 static double function_at(const Activation *t, double x)
@@ -90,8 +167,34 @@ static double function_at(const Activation *t, double x)
     case PAPA_UNARY_SQRT: return sqrt(x);
     case PAPA_UNARY_EXP: return exp(x);
     case PAPA_UNARY_LOG: return log(x);
+    case PAPA_UNARY_ABS: return fabs(x);
+    case PAPA_UNARY_RECIPROCAL: return 1 / x;
+    case PAPA_UNARY_SQUARE: return x * x;
+    case PAPA_UNARY_POW: return pow(x, t->a);
+    case PAPA_UNARY_ERF: return erf(x);
+    case PAPA_UNARY_ELU: return x < 0 ? t->a * expm1(t->b * x) : x;
+    case PAPA_UNARY_SELU: return x < 0 ? t->a * expm1(x) : t->b * x;
+    case PAPA_UNARY_HARD_SIGMOID: x = t->a * x + t->b; return x < 0 ? 0 : x > 1 ? 1 : x;
+    case PAPA_UNARY_HARD_SWISH: return x <= -3 ? 0 : x >= 3 ? x : x * (x + 3) / 6;
+    case PAPA_UNARY_SWISH: return x / (1 + exp(-t->a * x));
+    case PAPA_UNARY_SOFTPLUS: return (x < 0 ? 0 : x) + log1p(exp(-fabs(x)));
+    case PAPA_UNARY_SOFTSIGN: return x / (1 + fabs(x));
+    case PAPA_UNARY_MISH: return x * tanh((x < 0 ? 0 : x) + log1p(exp(-fabs(x))));
+    case PAPA_UNARY_GELU: return x * .5 * (1 + erf(x * M_SQRT1_2));
+    case PAPA_UNARY_GELU_TANH: return x * .5 * (1 + tanh(M_2_SQRTPI * M_SQRT1_2 * (x + .044715 * x * x * x)));
     }
     return NAN;
+}
+
+/* In unsigned arithmetic, where the least integer has an opposite and overflow wraps, as ONNX's integers do. */
+static int64_t integer_at(const Activation *t, int64_t x)
+{
+    switch (t->f) {
+    case PAPA_UNARY_NEG: return (int64_t)-(uint64_t)x;
+    case PAPA_UNARY_ABS: return x < 0 ? (int64_t)-(uint64_t)x : x;
+    case PAPA_UNARY_SQUARE: return (int64_t)((uint64_t)x * (uint64_t)x);
+    default: return (int64_t)pow((double)x, t->a);
+    }
 }
 
 static PapaStatus activation_fold(PapaNode *node, PapaGraph *graph)
@@ -106,8 +209,8 @@ static PapaStatus activation_fold(PapaNode *node, PapaGraph *graph)
         for (int64_t i = 0; i < n; i++)
             ((float *)to)[i] = (float)function_at(t, ((const float *)in->data)[i]);
     } else {
-        for (int64_t i = 0; i < n; i++) /* Neg; in unsigned arithmetic, as the least integer has no opposite */
-            ((int64_t *)to)[i] = (int64_t)-(uint64_t)((const int64_t *)in->data)[i];
+        for (int64_t i = 0; i < n; i++)
+            ((int64_t *)to)[i] = integer_at(t, ((const int64_t *)in->data)[i]);
     }
     return PAPA_OK;
 }
@@ -120,9 +223,15 @@ static Saved what_is_saved(PapaUnary f)
 {
     switch (f) {
     case PAPA_UNARY_NEG: return SAVED_NOTHING;
-    case PAPA_UNARY_LEAKY:
-    case PAPA_UNARY_LOG: return SAVED_X;
-    default: return SAVED_Y;
+    case PAPA_UNARY_RELU:
+    case PAPA_UNARY_CLIP:
+    case PAPA_UNARY_SIGMOID:
+    case PAPA_UNARY_TANH:
+    case PAPA_UNARY_SQRT:
+    case PAPA_UNARY_EXP:
+    case PAPA_UNARY_RECIPROCAL:
+    case PAPA_UNARY_HARD_SIGMOID: return SAVED_Y;
+    default: return SAVED_X;
     }
 }
 
@@ -152,24 +261,38 @@ static PapaStatus activation_backward(const PapaNode *node, const PapaRun *run)
         t->a, t->b, papa_din_accumulate(run, node, 0));
 }
 
-#define ACTIVATION(name, init_, shape_)                                                                               \
-    .type = name, .since = 7, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(Activation), \
+#define ACTIVATION(name, since_, n_in, init_, shape_)                                                                 \
+    .type = name, .since = since_, .min_in = 1, .max_in = n_in, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(Activation), \
     .init = init_, .shape = shape_, .fold = activation_fold, .layout = papa_layout_follow, .keeps = activation_keeps, \
     .forward = activation_forward, .backward = activation_backward
 
 extern const PapaOp papa_ops_activation[];
 const PapaOp papa_ops_activation[] = {
-    {ACTIVATION("Relu", relu_init, float_shape)},
-    {ACTIVATION("LeakyRelu", leaky_init, float_shape)},
-    {ACTIVATION("Clip", clip_init, clip_shape), .until = 10},
-    {.type = "Clip", .since = 11, .min_in = 1, .max_in = 3, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(Activation),
-     .init = clip_init, .shape = clip_shape, .fold = activation_fold, .layout = papa_layout_follow, .keeps = activation_keeps,
+    {ACTIVATION("Relu", 7, 1, relu_init, float_shape)},
+    {ACTIVATION("LeakyRelu", 7, 1, leaky_init, float_shape)},
+    {ACTIVATION("Clip", 7, 1, clip_init, clip_shape), .until = 10},
+    {ACTIVATION("Clip", 11, 3, clip_init, clip_shape)},
+    {ACTIVATION("Sigmoid", 7, 1, sigmoid_init, float_shape)},
+    {ACTIVATION("Tanh", 7, 1, tanh_init, float_shape)},
+    {ACTIVATION("Elu", 7, 1, elu_init, float_shape)},
+    {ACTIVATION("Selu", 7, 1, selu_init, float_shape)},
+    {ACTIVATION("Celu", 12, 1, celu_init, float_shape)},
+    {ACTIVATION("HardSigmoid", 7, 1, hard_sigmoid_init, float_shape)},
+    {ACTIVATION("HardSwish", 14, 1, hard_swish_init, float_shape)},
+    {ACTIVATION("Swish", 24, 1, swish_init, float_shape)},
+    {ACTIVATION("Softplus", 7, 1, softplus_init, float_shape)},
+    {ACTIVATION("Softsign", 7, 1, softsign_init, float_shape)},
+    {ACTIVATION("Mish", 18, 1, mish_init, float_shape)},
+    {ACTIVATION("Gelu", 20, 1, gelu_init, float_shape)},
+    {ACTIVATION("Neg", 7, 1, neg_init, number_shape)},
+    {ACTIVATION("Abs", 7, 1, abs_init, number_shape)},
+    {ACTIVATION("Reciprocal", 7, 1, reciprocal_init, float_shape)},
+    {ACTIVATION("Sqrt", 7, 1, sqrt_init, float_shape)},
+    {ACTIVATION("Exp", 7, 1, exp_init, float_shape)},
+    {ACTIVATION("Log", 7, 1, log_init, float_shape)},
+    {ACTIVATION("Erf", 9, 1, erf_init, float_shape)},
+    {.type = "Pow", .since = 7, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(Activation),
+     .shape = pow_shape, .fold = activation_fold, .layout = papa_layout_follow, .keeps = activation_keeps,
      .forward = activation_forward, .backward = activation_backward},
-    {ACTIVATION("Sigmoid", sigmoid_init, float_shape)},
-    {ACTIVATION("Tanh", tanh_init, float_shape)},
-    {ACTIVATION("Neg", neg_init, neg_shape)},
-    {ACTIVATION("Sqrt", sqrt_init, float_shape)},
-    {ACTIVATION("Exp", exp_init, float_shape)},
-    {ACTIVATION("Log", log_init, float_shape)},
     {0},
 };

@@ -170,9 +170,17 @@ class Network:
         bounds = ["" if v is None else self.constant(np.float32(v)) for v in (low, high)]
         return self.put(op, x, extra=bounds if bounds[1] else bounds[:1])
 
+    # Operators and their attributes, with the opset that brought them.
+    FUNCTIONS = [(7, "Neg", {}), (7, "Exp", {}), (7, "Log", {}), (7, "Sqrt", {}), (7, "Reciprocal", {}), (7, "Pow", {}), (7, "Pow", {}), (7, "Abs", {}),
+                 (9, "Erf", {}), (7, "Elu", {}), (7, "Elu", dict(alpha=.6)), (7, "Selu", {}), (12, "Celu", dict(alpha=.7)),
+                 (7, "HardSigmoid", {}), (7, "HardSigmoid", dict(alpha=1 / 6)), (14, "HardSwish", {}), (7, "Softplus", {}), (7, "Softsign", {}),
+                 (18, "Mish", {}), (20, "Gelu", {}), (20, "Gelu", dict(approximate="tanh")), (24, "Swish", dict(alpha=1.5))]
+
     def function(self, x):
-        op = self.pick(["Neg", "Exp", "Log", "Sqrt"])
-        return self.put(op, self.put("Tanh", x) if op == "Exp" else x if op == "Neg" else self.bounded(x))
+        _, op, attributes = self.pick([f for f in self.FUNCTIONS if f[0] <= self.opset])
+        x = self.put("Tanh", x) if op == "Exp" else self.bounded(x) if op in ("Log", "Sqrt", "Reciprocal", "Pow") else x
+        exponent = [self.constant(np.float32(self.pick([2, 2, 3, .5, -1])))] if op == "Pow" else []
+        return self.put(op, x, extra=exponent, **attributes)
 
     def pool(self, x):
         spatial = x.shape[2:]

@@ -11,7 +11,7 @@ initialisers, and graph inputs are activations. Of a node's outputs, those of ty
 
 Excluded, by the rules in excluded() below and with a count of each: operators that papa does not have, other types than
 float32 (and int64, in shapes, indices and axes), pooling and convolution of other than two spatial axes, dropout that
-draws numbers, and activations without elements.
+draws numbers, tensors of exponents, and activations without elements.
 """
 import collections
 import pathlib
@@ -26,6 +26,7 @@ from common import Checks, relative_error, run
 OPERATORS = set("""
     Conv BatchNormalization Relu LeakyRelu Clip Sigmoid Tanh MaxPool AveragePool GlobalAveragePool Gemm MatMul Add Sub Mul Div
     Concat Split Slice Pad Reshape Flatten Transpose Squeeze Unsqueeze ReduceMean Dropout Softmax LogSoftmax Identity Cast Constant
+    Neg Abs Reciprocal Sqrt Exp Log Erf Pow Elu Selu Celu HardSigmoid HardSwish Swish Softplus Softsign Mish Gelu
 """.split())
 SPATIAL = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool"}
 # Operators whose inputs are all activations; of the others, inputs but the first are initialisers.
@@ -67,6 +68,8 @@ def excluded(case):
         return "not two spatial axes"
     if node.op_type == "Dropout" and len(inputs) > 2 and bool(inputs[2]) and (len(inputs) < 2 or float(inputs[1]) > 0):
         return "dropout that draws numbers"
+    if node.op_type == "Pow" and inputs[1].size > 1:
+        return "more exponents than one"
     if any(0 in array.shape for array in inputs[:1]):
         return "an empty activation"
     return None

@@ -20,20 +20,45 @@ static double unary_reference(PapaUnary f, double x, double a, double b)
     case PAPA_UNARY_SQRT: return sqrt(x);
     case PAPA_UNARY_EXP: return exp(x);
     case PAPA_UNARY_LOG: return log(x);
+    case PAPA_UNARY_ABS: return fabs(x);
+    case PAPA_UNARY_RECIPROCAL: return 1 / x;
+    case PAPA_UNARY_SQUARE: return pow(x, 2);
+    case PAPA_UNARY_POW: return pow(x, a);
+    case PAPA_UNARY_ERF: return erf(x);
+    case PAPA_UNARY_ELU: return x < 0 ? a * (exp(b * x) - 1) : x;
+    case PAPA_UNARY_SELU: return x < 0 ? a * (exp(x) - 1) : b * x;
+    case PAPA_UNARY_HARD_SIGMOID: return fmin(1, fmax(0, a * x + b));
+    case PAPA_UNARY_HARD_SWISH: return x * fmin(1, fmax(0, (x + 3) / 6));
+    case PAPA_UNARY_SWISH: return x / (1 + exp(-a * x));
+    case PAPA_UNARY_SOFTPLUS: return log(1 + exp(x));
+    case PAPA_UNARY_SOFTSIGN: return x / (1 + fabs(x));
+    case PAPA_UNARY_MISH: return x * tanh(log(1 + exp(x)));
+    case PAPA_UNARY_GELU: return x * erfc(-x / sqrt(2)) / 2;
+    case PAPA_UNARY_GELU_TANH: return x * (1 + tanh(sqrt(2 / acos(-1)) * (x + .044715 * pow(x, 3)))) / 2;
     }
     return NAN;
 }
 
+static bool saves_y(PapaUnary f)
+{
+    static const PapaUnary those[] = {PAPA_UNARY_RELU, PAPA_UNARY_CLIP, PAPA_UNARY_SIGMOID, PAPA_UNARY_TANH, PAPA_UNARY_SQRT, PAPA_UNARY_EXP,
+        PAPA_UNARY_RECIPROCAL, PAPA_UNARY_HARD_SIGMOID};
+    for (size_t i = 0; i < sizeof those / sizeof *those; i++)
+        if (those[i] == f)
+            return true;
+    return false;
+}
+
 static void check_unary(PapaUnary f, int64_t n, float a, float b)
 {
-    const bool positive = f == PAPA_UNARY_SQRT || f == PAPA_UNARY_LOG;
+    const bool positive = f == PAPA_UNARY_SQRT || f == PAPA_UNARY_LOG || f == PAPA_UNARY_POW || f == PAPA_UNARY_RECIPROCAL;
     float *x = random_floats(n, positive ? .1 : -4, 4), *dy = random_floats(n, -1, 1);
     float *y = poisoned(n, false), *y3 = poisoned(n, false);
     double *want = DOUBLES(n), *slope = DOUBLES(n);
     for (int64_t i = 0; i < n; i++) {
         const double h = 1e-6;
-        const float kinks[] = {0, a, b};
-        for (int k = 0; k < 3; k++) /* a difference across a kink is no derivative */
+        const float kinks[] = {0, a, b, -3, 3, -b / a, (1 - b) / a};
+        for (int k = 0; k < 7; k++) /* a difference across a kink is no derivative */
             x[i] = fabsf(x[i] - kinks[k]) < 1e-4f ? kinks[k] + .125f : x[i];
         want[i] = unary_reference(f, (double)x[i], (double)a, (double)b);
         slope[i] = (unary_reference(f, (double)x[i] + h, (double)a, (double)b) - unary_reference(f, (double)x[i] - h, (double)a, (double)b)) /
@@ -44,8 +69,7 @@ static void check_unary(PapaUnary f, int64_t n, float a, float b)
     check_near("y", y, want, n, false, TOLERANCE);
     check_same("y", y, y3, (size_t)n * sizeof *y);
 
-    const bool of_x = f == PAPA_UNARY_LEAKY || f == PAPA_UNARY_LOG;
-    const float *saved = f == PAPA_UNARY_NEG ? NULL : of_x ? x : y;
+    const float *saved = f == PAPA_UNARY_NEG ? NULL : saves_y(f) ? y : x;
     for (int accumulate = 0; accumulate < 2; accumulate++) {
         float *dx = poisoned(n, accumulate);
         CHECK_OK(papa_unary_bwd_cpu(three_threads, f, dx, dy, saved, n, a, b, accumulate));
@@ -63,17 +87,51 @@ static void test_unary(void)
 {
     static const int64_t sizes[] = {0, 1, 17, 100003};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        for (int f = PAPA_UNARY_RELU; f <= PAPA_UNARY_LOG; f++)
+        for (int f = PAPA_UNARY_RELU; f <= PAPA_UNARY_GELU_TANH; f++)
             check_unary((PapaUnary)f, sizes[i], f == PAPA_UNARY_CLIP ? -1.5f : .3f, 2.25f);
     check_unary(PAPA_UNARY_LEAKY, 1009, -.5f, 0);
     check_unary(PAPA_UNARY_CLIP, 1009, 0, 6);
+    check_unary(PAPA_UNARY_HARD_SIGMOID, 1009, .2f, .5f);
+    check_unary(PAPA_UNARY_POW, 1009, 3, 0);
+    check_unary(PAPA_UNARY_POW, 1009, -.5f, 0);
+    check_unary(PAPA_UNARY_POW, 1009, 0, 0);
+}
+
+/* What the functions come to at both ends, where a formula may overflow, and next to 0, where it may cancel. */
+static void check_ends(PapaUnary f, float a, float b, double lowest, double slope_at_0)
+{
+    const float far = 1000, x[4] = {-far, far, -1e-5f, 1e-5f}, dy[4] = {1, 1, 1, 1};
+    float y[4], dx[4];
+    CHECK_OK(papa_unary_fwd_cpu(one_thread, f, y, x, 4, a, b));
+    CHECK_OK(papa_unary_bwd_cpu(one_thread, f, dx, dy, saves_y(f) ? y : x, 4, a, b, false));
+    CHECK(fabs((double)y[0] - lowest) < 1e-6 && dx[0] == 0, "function %d at -1000: %g, slope %g", f, (double)y[0], (double)dx[0]);
+    CHECK(fabs((double)y[1] - (double)far) < 1e-6 && dx[1] == 1, "function %d at 1000: %g, slope %g", f, (double)y[1], (double)dx[1]);
+    CHECK(fabs((double)(y[3] - y[2]) / 2e-5 - slope_at_0) < 2e-5, "function %d at 0: slope %g, expected %g", f, (double)(y[3] - y[2]) / 2e-5,
+        slope_at_0);
+}
+
+static void test_ends(void)
+{
+    check_ends(PAPA_UNARY_ELU, 1, 1, -1, 1);
+    check_ends(PAPA_UNARY_SELU, 1.5f, 1, -1.5, 1.25);
+    check_ends(PAPA_UNARY_HARD_SWISH, 0, 0, 0, .5);
+    check_ends(PAPA_UNARY_SWISH, 1, 0, 0, .5);
+    check_ends(PAPA_UNARY_MISH, 0, 0, 0, .6);
+    check_ends(PAPA_UNARY_GELU, 0, 0, 0, .5);
+    check_ends(PAPA_UNARY_GELU_TANH, 0, 0, 0, .5);
+    const float x[2] = {-1000, 1000};
+    float y[2];
+    CHECK_OK(papa_unary_fwd_cpu(one_thread, PAPA_UNARY_SOFTPLUS, y, x, 2, 0, 0));
+    CHECK(y[0] == 0 && y[1] == 1000, "softplus at -1000 and 1000: %g, %g", (double)y[0], (double)y[1]);
+    CHECK_OK(papa_unary_fwd_cpu(one_thread, PAPA_UNARY_ERF, y, x, 2, 0, 0));
+    CHECK(y[0] == -1 && y[1] == 1, "erf at -1000 and 1000: %g, %g", (double)y[0], (double)y[1]);
 }
 
 static void test_special_values(void)
 {
     const float x[20] = {NAN, INFINITY, -INFINITY, -0.f, 0};
     float y[20];
-    for (int f = PAPA_UNARY_RELU; f <= PAPA_UNARY_LOG; f++) { /* 20: the vector loop meets it, not the remainder only */
+    for (int f = PAPA_UNARY_RELU; f <= PAPA_UNARY_GELU_TANH; f++) { /* 20: the vector loop meets it, not the remainder only */
         CHECK_OK(papa_unary_fwd_cpu(one_thread, (PapaUnary)f, y, x, 20, -1, 1));
         CHECK(isnan(y[0]), "function %d makes %g of a NaN", f, (double)y[0]);
     }
@@ -93,12 +151,16 @@ static void test_special_values(void)
     CHECK(dx[0] == 0 && dx[1] == 0, "relu's gradient at 0 is %g", (double)dx[0]);
     CHECK_OK(papa_unary_bwd_cpu(one_thread, PAPA_UNARY_LEAKY, dx, dy, at_bound, 2, .25f, 0, false));
     CHECK(dx[0] == .25f && dx[1] == .25f, "a leaky relu's gradient at 0 is %g", (double)dx[0]);
+    CHECK_OK(papa_unary_bwd_cpu(one_thread, PAPA_UNARY_ELU, dx, dy, at_bound, 2, .25f, 2, false));
+    CHECK(dx[0] == .5f && dx[1] == .5f, "elu's gradient at 0 is %g", (double)dx[0]);
+    CHECK_OK(papa_unary_bwd_cpu(one_thread, PAPA_UNARY_SELU, dx, dy, at_bound, 2, .25f, 2, false));
+    CHECK(dx[0] == .25f && dx[1] == .25f, "selu's gradient at 0 is %g", (double)dx[0]);
 }
 
 /* Relative error over the whole range, in units in the last place. */
 static void test_exp_accuracy(void)
 {
-    double worst_exp = 0, worst_tanh = 0;
+    double worst_exp = 0, worst_tanh = 0, worst_expm1 = 0, worst_erf = 0;
     for (double x = -87; x < 88.7; x += .00137) {
         const double want = exp((double)(float)x);
         worst_exp = fmax(worst_exp, fabs((double)papa_expf((float)x) / want - 1));
@@ -108,6 +170,14 @@ static void test_exp_accuracy(void)
         worst_tanh = fmax(worst_tanh, fabs((double)papa_tanhf((float)x) / want - 1));
         CHECK(papa_tanhf((float)-x) == -papa_tanhf((float)x), "tanh is not odd at %g", x);
     }
+    for (double x = 1e-8; x < 20; x *= 1.00037) {
+        const float z = (float)x;
+        worst_expm1 = fmax(worst_expm1, fabs((double)papa_expm1f(-z) / expm1((double)-z) - 1));
+        worst_erf = fmax(worst_erf, fabs((double)papa_erff(z) / erf((double)z) - 1));
+        CHECK(papa_erff(-z) == -papa_erff(z), "erf is not odd at %g", x);
+    }
+    CHECK(worst_expm1 < 4.8e-7, "exp(x) - 1 is off by %g", worst_expm1);
+    CHECK(worst_erf < 4.8e-7, "erf is off by %g", worst_erf);
     CHECK(worst_exp < 2.4e-7, "exp is off by %g", worst_exp);
     CHECK(worst_tanh < 2.4e-7, "tanh is off by %g", worst_tanh);
     CHECK(papa_expf(-104) == 0 && papa_expf(-1000) == 0 && isinf(papa_expf(89)) && isinf(papa_expf(1000)), "exp beyond its range");
@@ -191,7 +261,7 @@ static void check_binary(PapaBinary f, const Shapes *s, bool relu)
 {
     const PapaWalk walk = walk_for(s);
     const int64_t n = product(s->dim, s->rank), n_a = product(s->a, s->a_rank), n_b = product(s->b, s->b_rank);
-    float *a = random_floats(n_a, -2, 2), *b = random_floats(n_b, .5, 2), *dy = random_floats(n, -1, 1);
+    float *a = random_floats(n_a, -2, 4), *b = random_floats(n_b, .5, 2), *dy = random_floats(n, -1, 2); /* off centre: long sums don't cancel */
     float *y = poisoned(n, false), *y3 = poisoned(n, false);
     double *want = DOUBLES(n);
     for (int64_t i = 0; i < n; i++) {
@@ -260,6 +330,7 @@ int main(void)
 {
     if (kerneltest_begin()) {
         test_unary();
+        test_ends();
         test_special_values();
         test_exp_accuracy();
         test_binary();
