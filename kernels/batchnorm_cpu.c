@@ -156,7 +156,7 @@ PAPA_SIMD static void gradients_range(void *context, int64_t begin, int64_t end)
 INLINE void normalize_row(bool relu, bool add, float *y, const float *x, const float *residual, const float *mean, const float *factor,
     const float *shift, int64_t n)
 {
-#pragma GCC ivdep
+    PAPA_IVDEP
     for (int64_t j = 0; j < n; j++) {
         float t = (x[j] - mean[j]) * factor[j] + shift[j];
         if (add)
@@ -269,7 +269,7 @@ INLINE void gradient_row(bool relu, bool fixed, bool to_x, bool to_residual, con
     const float *mean = p->p[0], *factor = p->p[1], *constant = p->p[2], *slope = p->p[3];
     float *dx = to_x ? p->to + at : NULL, *dresidual = to_residual ? p->dresidual + at : NULL;
     const bool add = p->accumulate, add_residual = p->accumulate_residual;
-#pragma GCC ivdep
+    PAPA_IVDEP
     for (int64_t j = 0; j < n; j++) {
         const float g = relu && !(y[j] > 0) ? 0 : dy[j];
         if (to_x) {

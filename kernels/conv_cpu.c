@@ -3,6 +3,7 @@
  * processor, not a race, so that equal runs give equal bits. */
 #include "kernels/conv.h"
 #include "device/onednn.h"
+#include "kernels/copy.h"
 #include "kernels/matmul.h"
 #include "kernels/winograd.h"
 
@@ -218,19 +219,6 @@ const char *papa_conv_describe_cpu(const PapaConv *conv, PapaConvPass pass)
 
 /* ---------------------------------------------------------------- running it */
 
-typedef struct Addition {
-    float *to;
-    const float *from;
-} Addition;
-
-static PAPA_SIMD void add_range(void *context, int64_t begin, int64_t end)
-{
-    float *restrict to = ((Addition *)context)->to;
-    const float *restrict from = ((Addition *)context)->from;
-    for (int64_t i = begin; i < end; i++)
-        to[i] += from[i];
-}
-
 static PapaStatus direct_run(PapaDevice *dev, const PapaConv *conv, PapaConvPass pass, void *const ours[PAPA_DNNL_N_ARGS],
     void *workspace, bool accumulate)
 {
@@ -253,9 +241,10 @@ static PapaStatus direct_run(PapaDevice *dev, const PapaConv *conv, PapaConvPass
         void *const move[PAPA_DNNL_N_ARGS] = {[PAPA_DNNL_X] = args[result], [PAPA_DNNL_Y] = plain_result};
         PAPA_TRY(papa_dnnl_run(dev, direct->reorder[result], move, scratch));
     }
-    if (accumulate)
-        papa_ranges(dev, (int64_t)result_count(&conv->desc, pass), 16384, add_range, &(Addition){ours[result], plain_result});
-    return PAPA_OK;
+    if (!accumulate)
+        return PAPA_OK;
+    const PapaRegion all = {.rank = 1, .dim = {(int64_t)result_count(&conv->desc, pass)}, .to_stride = {1}, .from_stride = {1}};
+    return papa_copy_cpu(dev, ours[result], plain_result, &all, true);
 }
 
 PapaStatus papa_conv_fwd_cpu(PapaDevice *dev, const PapaConv *conv, float *y, const float *x, const float *w, const float *b,

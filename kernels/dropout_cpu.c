@@ -70,7 +70,7 @@ static void dropout_range(void *context, int64_t begin, int64_t end)
 PapaStatus papa_dropout_cpu(PapaDevice *dev, float *y, const float *x, int64_t n, float ratio, const uint32_t key[2],
     const uint32_t name[2], uint32_t node, bool accumulate)
 {
-    assert(ratio >= 0 && ratio < 1 && n < (int64_t)1 << 34);
+    assert(ratio >= 0 && ratio < 1 && n < PAPA_DROPOUT_MAX);
     Dropout context = {
         .y = y, .x = x, .n = n, .key = {key[0], key[1]}, .name = {name[0], name[1]}, .node = node,
         .threshold = (uint32_t)ceilf(ratio * 0x1p32f), .scale = 1 / (1 - ratio), .accumulate = accumulate,

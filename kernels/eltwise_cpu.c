@@ -7,7 +7,6 @@
 
 #define GRAIN 16384 /* elements that are worth a thread */
 #define INLINE static inline __attribute__((always_inline))
-#define NO_CARRY _Pragma("GCC ivdep") /* operands are the same array or disjoint: no iteration reads what another wrote */
 
 /* ---------------------------------------------------------------- one operand */
 
@@ -79,7 +78,7 @@ INLINE float unary_gradient(PapaUnary f, float dy, float saved, float a, float b
     switch (f) {
     case PAPA_UNARY_RELU: return saved > 0 ? dy : 0;
     case PAPA_UNARY_LEAKY: return saved < 0 ? a * dy : dy;
-    case PAPA_UNARY_CLIP: return (saved > a) & (saved < b) ? dy : 0;
+    case PAPA_UNARY_CLIP: return ((saved > a) & (saved < b)) ? dy : 0;
     case PAPA_UNARY_SIGMOID: return dy * saved * (1.f - saved);
     case PAPA_UNARY_TANH: return dy * (1.f - saved * saved);
     case PAPA_UNARY_NEG: return -dy;
@@ -133,7 +132,7 @@ PAPA_SIMD static void unary_fwd_range(void *context, int64_t begin, int64_t end)
     switch (u->f) {
 #define LOOP(f)                                \
     case f:                                             \
-        NO_CARRY for (int64_t i = begin; i < end; i++)  \
+        PAPA_IVDEP for (int64_t i = begin; i < end; i++)  \
             y[i] = unary(f, x[i], a, b);                \
         break;
         FOR_EACH_UNARY(LOOP)
@@ -157,10 +156,10 @@ PAPA_SIMD static void unary_bwd_range(void *context, int64_t begin, int64_t end)
 #define LOOP(f)                                                         \
     case f:                                                             \
         if (u->accumulate)                                              \
-            NO_CARRY for (int64_t i = begin; i < end; i++)              \
+            PAPA_IVDEP for (int64_t i = begin; i < end; i++)              \
                 dx[i] += unary_gradient(f, dy[i], saved[i], a, b);      \
         else                                                            \
-            NO_CARRY for (int64_t i = begin; i < end; i++)              \
+            PAPA_IVDEP for (int64_t i = begin; i < end; i++)              \
                 dx[i] = unary_gradient(f, dy[i], saved[i], a, b);       \
         break;
         FOR_EACH_UNARY(LOOP)
@@ -200,7 +199,7 @@ INLINE float binary(PapaBinary f, float a, float b)
 INLINE void binary_row(PapaBinary f, bool relu, float *y, const float *a, bool a_steps, const float *b, bool b_steps, int64_t n)
 {
 #define LOOP(x, z)                                         \
-    NO_CARRY for (int64_t i = 0; i < n; i++) {             \
+    PAPA_IVDEP for (int64_t i = 0; i < n; i++) {             \
         float t = binary(f, x, z);                         \
         y[i] = relu ? unary(PAPA_UNARY_RELU, t, 0, 0) : t; \
     }

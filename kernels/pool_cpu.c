@@ -8,6 +8,7 @@
 
 #define TILE 64
 #define GRAIN 16384 /* elements that are worth a thread */
+#define NO_TAP (-1) /* as uint16_t PAPA_POOL_MAX_TAPS */
 #define INLINE static inline __attribute__((always_inline))
 
 typedef struct Pass {
@@ -68,13 +69,13 @@ INLINE void max_window(const PapaPool2d *p, float *y, uint16_t *argmax, const fl
     float best[TILE];
     int32_t at[TILE];
     for (int64_t j = 0; j < n; j++)
-        best[j] = -INFINITY, at[j] = PAPA_POOL_MAX_TAPS;
+        best[j] = -INFINITY, at[j] = NO_TAP;
     for (int64_t r = rows.begin; r < rows.end; r++)
         for (int64_t s = columns.begin; s < columns.end; s++) {
             const float *v = x + ((top + r * p->dilation[0]) * p->W + left + s * p->dilation[1]) * p->C;
-            const int32_t tap = (int32_t)(r * p->K[1] + s);
+            const int32_t tap = argmax ? (int32_t)(r * p->K[1] + s) : 0; /* where nobody asks, there may be more than can be numbered */
             for (int64_t j = 0; j < n; j++) {
-                const bool take = (v[j] > best[j]) | ((v[j] != v[j]) & (best[j] == best[j])) | (at[j] == PAPA_POOL_MAX_TAPS);
+                const bool take = (v[j] > best[j]) | ((v[j] != v[j]) & (best[j] == best[j])) | (at[j] == NO_TAP);
                 best[j] = take ? v[j] : best[j];
                 at[j] = take ? tap : at[j];
             }
@@ -140,8 +141,8 @@ PAPA_SIMD static void average_forward_range(void *context, int64_t begin, int64_
 static void run_forward(PapaDevice *dev, Pass *t, papa_range_fn *body)
 {
     const PapaPool2d *p = t->pool;
-    const int64_t work = p->OW * p->C * p->K[0] * p->K[1]; /* of one row */
-    papa_ranges(dev, work ? p->N * p->OH : 0, GRAIN / (work + 1) + 1, body, t);
+    const double work = (double)p->OW * (double)p->C * (double)p->K[0] * (double)p->K[1]; /* of one row, at most; may be beyond int64_t */
+    papa_ranges(dev, work > 0 ? p->N * p->OH : 0, (int64_t)(GRAIN / (work + 1)) + 1, body, t);
 }
 
 PapaStatus papa_maxpool_fwd_cpu(PapaDevice *dev, const PapaPool2d *pool, float *y, uint16_t *argmax, const float *x)

@@ -186,7 +186,7 @@ PAPA_SIMD static void sum_range(void *context, int64_t begin, int64_t end)
 INLINE void map_row(Term t, const Sum *s, float *to, const float *x, const float *o, const float *self, int64_t n)
 {
 #define LOOP(other)                                                                                             \
-    _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++)                                                        \
+    PAPA_IVDEP for (int64_t i = 0; i < n; i++)                                                                  \
         to[i] = s->scale * term_of(t, x[i], other, self[i]) + (s->accumulate ? to[i] : 0);
     if (s->last_o) {
         LOOP(o[i])

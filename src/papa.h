@@ -120,9 +120,6 @@ typedef struct PapaModelInfo {
  * Errors: PAPA_ERR_MISMATCH (no such output, not an image classifier: says why). */
 PapaStatus papa_model_info(PapaModelInfo *out, const PapaModel *model, const char *output_name);
 
-/* One line per trainable tensor: name, shape, role, trained or frozen and why. Written through the remark hook. */
-PapaStatus papa_model_list_tensors(const PapaModel *model, const char *train, const char *freeze, const PapaHooks *hooks);
-
 /* ---------------------------------------------------------------- training */
 
 typedef enum PapaMethod { PAPA_METHOD_PAPA, PAPA_METHOD_ALL, PAPA_METHOD_2, PAPA_METHOD_NONE } PapaMethod;
@@ -200,6 +197,10 @@ typedef struct PapaTrainOptions {
 
 void papa_train_defaults(PapaTrainOptions *out);
 
+/* Tells, in a remark per tensor that has a part in training: name, shape, role, and "trained", "frozen: " with the option that says so, or
+ * "statistic". Of options it looks at output, train, freeze, freeze_bn. Errors: as papa_train's for the model and these options. */
+PapaStatus papa_model_list_tensors(const PapaModel *model, const PapaTrainOptions *options, const PapaHooks *hooks);
+
 typedef struct PapaScore {
     double accuracy;  /* top-1, 0 to 1; NaN: not measured */
     double top5;      /* NaN with fewer than 10 classes */
@@ -207,16 +208,20 @@ typedef struct PapaScore {
     int64_t n;
 } PapaScore;
 
-typedef struct PapaTrainReport {
-    int n_members;
-    PapaScore *members;          /* on the test images; n_members of them */
-    PapaScore *members_val;      /* on the held-out images */
+/* The scores of one run's networks on one set of images; all NaN where there are no such images. */
+typedef struct PapaScores {
+    PapaScore *members;          /* n_members of them */
     PapaScore mean;              /* the members' mean */
     PapaScore soup_plain;        /* average, not repaired, BatchNormalization statistics averaged */
-    PapaScore soup;              /* average, REPAIRed */
-    PapaScore greedy;
-    int n_greedy;                /* members in the greedy soup */
+    PapaScore soup;              /* average, REPAIRed; the plain one where nothing is repaired */
+    PapaScore greedy;            /* NaN without held-out images to choose it on */
     PapaScore ensemble;
+} PapaScores;
+
+typedef struct PapaTrainReport {
+    int n_members;
+    PapaScores test, held_out;
+    int n_greedy;                /* members in the greedy soup; 0: there is none */
     double seconds, images_per_second; /* of training */
     int64_t n_steps;             /* per member */
     int64_t arena_bytes, member_bytes; /* memory: per worker; per member */

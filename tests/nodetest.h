@@ -160,7 +160,8 @@ static inline PapaPlacement node_place(const NodeTest *t, const void *memory)
 static inline PapaStatus node_execute(NodeTest *t, PapaDevice *dev, bool backward, unsigned accumulate)
 {
     PapaPlacement values[2 * NODE_MOST], grads[2 * NODE_MOST];
-    PapaNodePlacement placement = {.kept = t->kept};
+    unsigned char din[NODE_MOST] = {0};
+    PapaNodePlacement placement = {.kept = t->kept, .din = din};
     PapaStepNumbers step = {.dropout_key = {1, 2}, .dropout_name = {3, 4}};
     for (int i = 0; i < t->graph->n_values; i++) {
         values[i] = node_place(t, t->data[i]);
@@ -168,8 +169,7 @@ static inline PapaStatus node_execute(NodeTest *t, PapaDevice *dev, bool backwar
     }
     for (int i = 0; i < t->node->n_in; i++)
         if (t->node->in[i] && t->grad[t->node->in[i]->index])
-            placement.din_wanted |= 1u << i;
-    placement.din_accumulate = placement.din_wanted & accumulate;
+            din[i] = PAPA_DIN_WANTED | (accumulate >> i & 1 ? PAPA_DIN_ACCUMULATE : 0);
     PapaRun run = {.dev = dev, .graph = t->graph, .values = values, .grads = grads, .nodes = &placement, .arena = t->workspace, .step = &step};
     return backward ? t->node->op->backward(t->node, &run) : t->node->op->forward(t->node, &run);
 }

@@ -139,10 +139,13 @@ static inline void build_random(Build *b, const char *name, int rank, const int6
 
 static inline char **build_names(Build *b, const char *list, size_t *n)
 {
-    char **names = build_alloc(b, 16 * sizeof *names), *rest, *copy = build_text(b, list);
+    char **names = build_alloc(b, BUILD_MOST * sizeof *names), *rest, *copy = build_text(b, list);
     *n = 0;
-    for (char *name = strtok_r(copy, " ", &rest); name && *n < 16; name = strtok_r(NULL, " ", &rest))
+    for (char *name = strtok_r(copy, " ", &rest); name; name = strtok_r(NULL, " ", &rest)) {
+        if (*n == BUILD_MOST)
+            build_need(NULL);
         names[(*n)++] = strcmp(name, "-") == 0 ? build_text(b, "") : name; /* "-": left out */
+    }
     return names;
 }
 

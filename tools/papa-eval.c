@@ -92,8 +92,10 @@ static PapaStatus score_file(PapaEvalReport *report, Fault *fault, const char *p
         status = open_images(images, s, info.size, hooks);
         note(fault, status, status == PAPA_ERR_MISMATCH ? path : NULL);
     }
-    if (status == PAPA_OK)
-        status = note(fault, papa_eval(report, model, images->data, &s->eval, hooks), NULL);
+    if (status == PAPA_OK) {
+        status = papa_eval(report, model, images->data, &s->eval, hooks);
+        note(fault, status, status == PAPA_ERR_STOPPED ? path : NULL);
+    }
     papa_model_close(model);
     return status;
 }
@@ -144,12 +146,14 @@ static int score_files(char *const *paths, int n, const Settings *s, const PapaH
         cli_json_string(&json, "split", splits[s->split]);
         cli_json_open(&json, "results", '[');
     }
-    for (int i = 0; i < n && !*hooks->stop; i++) {
+    bool goes_on = true;
+    for (int i = 0; i < n && goes_on; i++) {
         PapaEvalReport report;
         Fault fault;
         PapaStatus status = score_file(&report, &fault, paths[i], s, &images, hooks);
+        goes_on = status != PAPA_ERR_ARGUMENT && status != PAPA_ERR_STOPPED; /* neither is this file's fault */
         if (status != PAPA_OK) {
-            code = CLI_FAILED;
+            code = status == PAPA_ERR_ARGUMENT ? CLI_USAGE : CLI_FAILED;
             cli_error("%s", fault.text);
         }
         if (s->json)
@@ -162,7 +166,7 @@ static int score_files(char *const *paths, int n, const Settings *s, const PapaH
         cli_json_close(&json, '}');
     }
     papa_data_close(images.data);
-    return *hooks->stop ? CLI_FAILED : code;
+    return code;
 }
 
 int main(int argc, char **argv)
@@ -178,7 +182,8 @@ int main(int argc, char **argv)
         .min_args = 1,
         .max_args = -1,
         .arg = "a model (an ONNX file)",
-        .closing = "Exit status: 0 done, 1 a file could not be scored (the others are), 2 bad usage.",
+        .closing = "Ctrl-C ends it; what was scored stands. Exit status: 0 done, 1 a file could not be scored (the others\n"
+                   "are) or Ctrl-C, 2 bad usage.",
     };
     int n_args, code = cli_parse(&program, argc, argv, &n_args);
     if (code == CLI_CONTINUE)

@@ -131,20 +131,24 @@ static void print_scores(const PapaTrainReport *report, const PapaTrainOptions *
 {
     CliTable table = {0};
     char label[CLI_CELL_BYTES];
-    bool top5 = !isnan(report->mean.top5);
-    cli_table_row(&table, "", "accuracy", "loss", top5 ? "top-5" : NULL, NULL);
+    bool tested = !isnan(report->test.mean.accuracy);
+    const PapaScores *scores = tested ? &report->test : &report->held_out;
+    bool top5 = !isnan(scores->mean.top5);
+    cli_table_row(&table, tested ? "" : "on held-out images", "accuracy", "loss", top5 ? "top-5" : NULL, NULL);
     for (int i = 0; i < report->n_members; i++) {
         snprintf(label, sizeof label, "member %d", i);
-        score_row(&table, label, &report->members[i], top5);
+        score_row(&table, label, &scores->members[i], top5);
     }
-    score_row(&table, "mean of the members", &report->mean, top5);
-    score_row(&table, "average soup", &report->soup_plain, top5);
-    if (options->repair)
-        score_row(&table, "average soup, REPAIRed", &report->soup, top5);
-    snprintf(label, sizeof label, "greedy soup of %d", report->n_greedy);
-    score_row(&table, label, &report->greedy, top5);
+    score_row(&table, "mean of the members", &scores->mean, top5);
+    score_row(&table, "average soup", &scores->soup_plain, top5);
+    if (options->repair && report->n_members > 1)
+        score_row(&table, "average soup, REPAIRed", &scores->soup, top5);
+    if (report->n_greedy) {
+        snprintf(label, sizeof label, "greedy soup of %d", report->n_greedy);
+        score_row(&table, label, &scores->greedy, top5);
+    }
     snprintf(label, sizeof label, "ensemble (mean of %s)", ensembles[options->ensemble]);
-    score_row(&table, label, &report->ensemble, top5);
+    score_row(&table, label, &scores->ensemble, top5);
     cli_table_print(&table);
 }
 
@@ -157,6 +161,12 @@ static void print_report(const PapaTrainReport *report, const PapaTrainOptions *
     printf("%lld steps of each member in %.1f s, %.0f images/s; %.0f MB for each worker, %.0f MB for each member\n", (long long)report->n_steps,
         report->seconds, report->images_per_second, (double)report->arena_bytes / 1e6, (double)report->member_bytes / 1e6);
     printf("results are in %s\n", options->out);
+}
+
+static void print_line(void *context, const char *line)
+{
+    (void)context;
+    printf("%s\n", line);
 }
 
 static int fail(PapaStatus status)
@@ -193,7 +203,7 @@ int main(int argc, char **argv)
     if (status != PAPA_OK)
         return fail(status);
     if (s.list_tensors) {
-        status = papa_model_list_tensors(model, s.train.train, s.train.freeze, &hooks);
+        status = papa_model_list_tensors(model, &s.train, &(PapaHooks){.remark = print_line});
     } else {
         PapaTrainReport report;
         status = papa_train(&report, model, &s.train, &hooks);

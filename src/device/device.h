@@ -57,4 +57,11 @@ void papa_ranges(const PapaDevice *dev, int64_t n, int64_t grain, papa_range_fn 
 #define PAPA_SIMD
 #endif
 
+/* In front of a loop whose arrays are the same or disjoint: no iteration reads what another wrote. Clang finds out at run time. */
+#ifdef __clang__
+#define PAPA_IVDEP
+#else
+#define PAPA_IVDEP _Pragma("GCC ivdep")
+#endif
+
 #endif

@@ -20,6 +20,17 @@ bool papa_type_is_integer(int type)
     }
 }
 
+int64_t papa_broadcast_at(const PapaShape *y, const PapaShape *x, int64_t i)
+{
+    int64_t at = 0, stride = 1;
+    for (int k = y->rank - 1, j = x->rank - 1; j >= 0; k--, j--) {
+        at += x->dim[j] == 1 ? 0 : i % y->dim[k] * stride;
+        stride *= x->dim[j];
+        i /= y->dim[k];
+    }
+    return at;
+}
+
 static void copy_axis(char *to, const char *from, int64_t bytes, const PapaRegion *region, int axis)
 {
     if (axis == region->rank) {
@@ -44,16 +55,6 @@ PapaStatus papa_fold_as_is(PapaNode *node, PapaGraph *graph)
     if (bytes)
         memcpy(to, node->in[0]->data, bytes);
     return PAPA_OK;
-}
-
-PapaStatus papa_prepare_refused(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
-{
-    (void)graph, (void)dev;
-    for (int i = 0; i < node->n_in; i++)
-        if (node->in[i] && node->in[i]->kind != PAPA_VALUE_CONSTANT)
-            return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "needs a value known when the graph is built, but '%s' is computed",
-                node->in[i]->name);
-    return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "needs values known when the graph is built");
 }
 
 void papa_dense_strides(const PapaShape *shape, int64_t stride[PAPA_MAX_RANK])

@@ -14,14 +14,14 @@ static inline size_t papa_constant_bytes(int type)
     return papa_type_is_float(type) ? sizeof(float) : sizeof(int64_t);
 }
 
+/* Where element i of a broadcast result of shape y is read in x. */
+int64_t papa_broadcast_at(const PapaShape *y, const PapaShape *x, int64_t i);
+
 /* As papa_copy without accumulation, for elements of this many bytes (4 or 8). */
 void papa_fold_copy(void *to, const void *from, size_t element_bytes, const PapaRegion *region);
 
 /* A row's fold: out[0] is in[0]'s elements in their order, in its own shape. */
 PapaStatus papa_fold_as_is(PapaNode *node, PapaGraph *graph);
-
-/* A row's prepare, for operators that exist only to be folded: refuses, naming the node. */
-PapaStatus papa_prepare_refused(PapaNode *node, const PapaGraph *graph, PapaDevice *dev);
 
 /* Strides of a dense row-major value; stride[k] = product of dim[k+1 ..]. */
 void papa_dense_strides(const PapaShape *shape, int64_t stride[PAPA_MAX_RANK]);

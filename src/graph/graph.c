@@ -56,6 +56,17 @@ PapaNode *papa_graph_new_node(PapaGraph *graph, const char *type, int n_in, int 
     return node->in && node->out && node->attrs ? node : NULL;
 }
 
+void papa_graph_compact(PapaGraph *graph)
+{
+    int n = 0;
+    for (int k = 0; k < graph->n_nodes; k++)
+        if (graph->nodes[k]) {
+            graph->nodes[k]->index = n;
+            graph->nodes[n++] = graph->nodes[k];
+        }
+    graph->n_nodes = n;
+}
+
 int papa_graph_uses(const PapaGraph *graph, const PapaValue *value)
 {
     int uses = 0;

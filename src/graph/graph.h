@@ -25,8 +25,12 @@ typedef struct PapaShape {
     int64_t dim[PAPA_MAX_RANK];
 } PapaShape;
 
-/* Product of the dimensions; 1 for rank 0. Checked against overflow where a shape is set (papa_set_output). */
-int64_t papa_shape_count(const PapaShape *shape);
+/* No dimension is negative, and the product of those that are not 0 is at most PAPA_MAX_ELEMENTS. Every shape in a graph has passed this,
+ * so that products of some of its dimensions, and sums of many values' bytes, are far from overflow. */
+#define PAPA_MAX_ELEMENTS ((int64_t)1 << 40)
+bool papa_shape_fits(const PapaShape *shape);
+
+int64_t papa_shape_count(const PapaShape *shape); /* product of the dimensions; 1 for rank 0 */
 int64_t papa_shape_count_from(const PapaShape *shape, int first, int end); /* product of dim[first .. end-1] */
 bool papa_shape_equal(const PapaShape *a, const PapaShape *b);
 const char *papa_shape_text(const PapaShape *shape); /* "(2, 3, 28, 28)"; two calls' results live at a time per thread */
@@ -74,6 +78,7 @@ struct PapaValue {
     PapaValue *view_of;              /* shares this value's memory from its start; NULL: has its own */
     int index;                       /* in graph->values */
     int param;                       /* TENSOR: index in the model's parameter table, set by src/model; -1 */
+    bool fed;                        /* depends on the graph's inputs; set by papa_graph_infer */
     bool wants_grad;                 /* set by the memory plan before it asks op->keeps: something trained lies upstream, the loss downstream */
 };
 
@@ -115,8 +120,10 @@ typedef struct PapaGraph {
     int n_values, values_capacity;
     PapaValue **inputs;           /* those that are fed */
     int n_inputs;
+    int64_t file_batch;           /* the first dimension of inputs[0] where the file fixes it; 0: it doesn't */
     PapaValue **outputs;          /* as the file lists them, or as asked for */
     int n_outputs;
+    size_t folded_bytes;          /* of constants made by folding */
 } PapaGraph;
 
 typedef struct PapaGraphOptions {
@@ -145,6 +152,8 @@ PapaValue *papa_graph_find(const PapaGraph *graph, const char *name);
 PapaValue *papa_graph_new_value(PapaGraph *graph, const char *name, PapaValueKind kind, int type, const PapaShape *shape);
 /* A node put in by a pass, appended to no list yet; attrs zeroed, in and out arrays filled with NULL. */
 PapaNode *papa_graph_new_node(PapaGraph *graph, const char *type, int n_in, int n_out, const char *label);
+/* Closes the gaps that NULLs in graph->nodes leave, and numbers the nodes. */
+void papa_graph_compact(PapaGraph *graph);
 /* Number of nodes that read the value, plus one if it is a graph output. */
 int papa_graph_uses(const PapaGraph *graph, const PapaValue *value);
 

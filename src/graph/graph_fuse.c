@@ -42,17 +42,6 @@ static void take_over(PapaGraph *graph, int k, PapaNode *by)
     by->index = k;
 }
 
-static void compact(PapaGraph *graph)
-{
-    int n = 0;
-    for (int k = 0; k < graph->n_nodes; k++)
-        if (graph->nodes[k]) {
-            graph->nodes[k]->index = n;
-            graph->nodes[n++] = graph->nodes[k];
-        }
-    graph->n_nodes = n;
-}
-
 static PapaStatus fuse_adds(PapaGraph *graph)
 {
     for (int k = 0; k < graph->n_nodes; k++) {
@@ -68,7 +57,7 @@ static PapaStatus fuse_adds(PapaGraph *graph)
             break;
         }
     }
-    compact(graph);
+    papa_graph_compact(graph);
     return PAPA_OK;
 }
 
@@ -84,7 +73,7 @@ static void fuse_relus(PapaGraph *graph)
         producer->relu = true;
         take_over(graph, k, producer);
     }
-    compact(graph);
+    papa_graph_compact(graph);
 }
 
 PapaStatus papa_graph_fuse(PapaGraph *graph)

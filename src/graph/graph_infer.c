@@ -4,21 +4,19 @@
 
 #include <string.h>
 
-static bool all_constant(const PapaNode *node)
-{
-    for (int i = 0; i < node->n_in; i++)
-        if (node->in[i] && node->in[i]->kind != PAPA_VALUE_CONSTANT)
-            return false;
-    return true;
-}
-
 static PapaStatus infer_node(PapaNode *node, PapaGraph *graph)
 {
-    for (int i = 0; i < node->n_in; i++)
+    bool fed = false;
+    for (int i = 0; i < node->n_in; i++) {
         if (node->in[i] && !node->in[i]->has_shape)
             return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "the shape of its input '%s' is not known", node->in[i]->name);
+        fed |= node->in[i] && node->in[i]->fed;
+    }
+    for (int i = 0; i < node->n_out; i++)
+        if (node->out[i])
+            node->out[i]->fed = fed;
     PAPA_TRY(node->op->shape(node, graph));
-    if (node->op->fold && (node->op->fold_by_shape || all_constant(node)))
+    if (node->op->fold && (node->op->fold_by_shape || papa_all_constant(node)))
         PAPA_TRY(node->op->fold(node, graph));
     return PAPA_OK;
 }
@@ -49,14 +47,17 @@ static PapaStatus drop_dead(PapaGraph *graph)
         else
             graph->nodes[k] = NULL;
     }
-    int n = 0;
-    for (int k = 0; k < graph->n_nodes; k++)
-        if (graph->nodes[k]) {
-            graph->nodes[k]->index = n;
-            graph->nodes[n++] = graph->nodes[k];
-        }
-    graph->n_nodes = n;
+    papa_graph_compact(graph);
     return PAPA_OK;
+}
+
+/* What exists only to be folded was not. */
+static PapaStatus refuse_unfolded(const PapaNode *node)
+{
+    for (int i = 0; i < node->n_in; i++)
+        if (node->in[i] && node->in[i]->kind != PAPA_VALUE_CONSTANT)
+            return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "needs a value known when the graph is built, but '%s' is computed", node->in[i]->name);
+    return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "can't be computed when the graph is built");
 }
 
 /* Activations compute in float32: integers must be known by now. */
@@ -69,22 +70,34 @@ static PapaStatus check_types(const PapaGraph *graph)
                 return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "output '%s' has type %s, which only shape arithmetic on known numbers may have",
                     node->out[i]->name, papa_type_name(node->out[i]->type));
         if (!node->op->forward && !(node->op->is_view && node->op->is_view(node, graph)))
-            return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "its inputs must be known when the graph is built");
+            return refuse_unfolded(node);
     }
     return PAPA_OK;
+}
+
+/* Shapes that clash may come from a batch that the file fixes, in ways that Reshape's row does not know. */
+static PapaStatus fail_in_file(PapaStatus status, const PapaGraph *graph)
+{
+    const char *path = papa_onnx_path(graph->onnx);
+    const PapaShape *shape = graph->n_inputs ? &graph->inputs[0]->shape : NULL;
+    if (status == PAPA_ERR_MISMATCH && graph->file_batch && shape->rank && shape->dim[0] != graph->file_batch)
+        return papa_fail_in(status, "%s (which fixes its batch at %lld, here %lld)", path, (long long)graph->file_batch, (long long)shape->dim[0]);
+    return papa_fail_in(status, "%s", path);
 }
 
 PapaStatus papa_graph_infer(PapaGraph *graph, const PapaShape *input_shapes)
 {
     PapaStatus status = PAPA_OK;
     for (int i = 0; i < graph->n_inputs; i++) {
+        if (!papa_shape_fits(&input_shapes[i]))
+            PAPA_GOTO(papa_fail(PAPA_ERR_UNSUPPORTED, "input '%s': shape %s is too large", graph->inputs[i]->name, papa_shape_text(&input_shapes[i])));
         graph->inputs[i]->shape = input_shapes[i];
-        graph->inputs[i]->has_shape = true;
+        graph->inputs[i]->has_shape = graph->inputs[i]->fed = true;
     }
     for (int k = 0; k < graph->n_nodes; k++)
         PAPA_GOTO(infer_node(graph->nodes[k], graph));
     PAPA_GOTO(drop_dead(graph));
     PAPA_GOTO(check_types(graph));
 out:
-    return status == PAPA_OK ? PAPA_OK : papa_fail_in(status, "%s", papa_onnx_path(graph->onnx));
+    return status == PAPA_OK ? PAPA_OK : fail_in_file(status, graph);
 }

@@ -4,6 +4,7 @@
  * the wrong order for a reader gets a second form behind a Transpose, made once; operators that work in any order follow their inputs. Where
  * moving the axis only moves dimensions of size 1 the second form is a view. Parameters and constants of lower rank (a bias of shape
  * (C, 1, 1) in an Add) are brought to the output's rank first, as broadcasting would. */
+#include "graph/fold.h"
 #include "graph/op.h"
 
 #include <string.h>
@@ -92,21 +93,17 @@ static PapaStatus add_view(Layouter *l, PapaValue *in, const PapaShape *shape, c
 
 static PapaStatus permute_constant(Layouter *l, PapaValue *in, const PapaShape *shape, const int *perm, PapaValue **out)
 {
-    int64_t n = papa_shape_count(shape), stride[PAPA_MAX_RANK], at[PAPA_MAX_RANK] = {0};
-    float *data = PAPA_NEW_ARRAY(&l->graph->arena, float, n + 1);
+    int64_t from[PAPA_MAX_RANK], to[PAPA_MAX_RANK];
+    float *data = PAPA_NEW_ARRAY(&l->graph->arena, float, papa_shape_count(shape) + 1);
     *out = papa_graph_new_value(l->graph, in->name, PAPA_VALUE_CONSTANT, in->type, shape);
     if (!data || !*out)
         return PAPA_ERR_MEMORY;
+    papa_dense_strides(&in->shape, from);
+    papa_dense_strides(shape, to);
+    PapaRegion region = {0};
     for (int i = 0; i < shape->rank; i++)
-        stride[i] = papa_shape_count_from(&in->shape, perm[i] + 1, shape->rank);
-    for (int64_t e = 0; e < n; e++) {
-        int64_t from = 0;
-        for (int i = 0; i < shape->rank; i++)
-            from += at[i] * stride[i];
-        data[e] = ((const float *)in->data)[from];
-        for (int i = shape->rank - 1; i >= 0 && ++at[i] == shape->dim[i]; i--)
-            at[i] = 0;
-    }
+        papa_region_add(&region, shape->dim[i], to[i], from[perm[i]]);
+    papa_fold_copy(data, in->data, sizeof *data, &region);
     (*out)->data = data;
     return PAPA_OK;
 }

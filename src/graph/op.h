@@ -31,9 +31,10 @@ typedef struct PapaLinear {
 /* What the fusing pass may join to an operator's output. */
 enum { PAPA_FUSE_RELU = 1 /* node->relu */, PAPA_FUSE_ADD = 2 /* op->residual_input: a tensor of the output's shape added before the Relu */ };
 
-/* Bits for op->keeps. */
+/* Bits for op->keeps, i < PAPA_KEEP_MOST: what a row with more inputs or outputs keeps is among its first. */
+#define PAPA_KEEP_MOST 16
 #define PAPA_KEEP_IN(i) (1u << (i))
-#define PAPA_KEEP_OUT(i) (1u << (16 + (i)))
+#define PAPA_KEEP_OUT(i) (1u << (PAPA_KEEP_MOST + (i)))
 
 struct PapaOp {
     const char *type;         /* as ONNX spells it */
@@ -81,7 +82,7 @@ struct PapaOp {
      * attributes are its own and may be cut short; attributes themselves must not be written. Returns whether it changed anything. NULL: never. */
     bool (*to_inference)(Onnx__NodeProto *node);
 
-    /* Makes plan, sets workspace and kept sizes, for graph->mode. NULL: nothing needed. Shapes are final. */
+    /* Makes plan, sets workspace and kept sizes, for graph->mode. NULL: nothing needed. Shapes are final, outputs of float types. */
     PapaStatus (*prepare)(PapaNode *node, const PapaGraph *graph, PapaDevice *dev);
     void (*release)(PapaNode *node, PapaDevice *dev); /* frees plan: NULL, whole, or as far as a prepare that failed came */
 
@@ -99,9 +100,10 @@ extern const PapaOp *const papa_op_tables[]; /* generated from the files of src/
 /* Fails with "LABEL: message". */
 PapaStatus papa_node_fail(const PapaNode *node, PapaStatus code, const char *format, ...) __attribute__((format(printf, 3, 4), cold));
 
-/* Sets the type and shape of an output (dimensions >= 0, product within bounds). Does nothing where out[i] is left out. */
+/* Sets the type and shape of an output (refused unless papa_shape_fits). Does nothing where out[i] is left out. */
 PapaStatus papa_set_output(PapaNode *node, int i, int type, const PapaShape *shape);
-/* Turns output i into a CONSTANT; returns its zeroed storage (float or int64_t by its type), NULL when memory runs out. */
+/* Turns output i into a CONSTANT; returns its zeroed storage (float or int64_t by its type), NULL when memory runs out or the graph's constants
+ * grow beyond reason (PAPA_ERR_MEMORY is recorded). */
 void *papa_set_constant(PapaNode *node, PapaGraph *graph, int i);
 
 /* in[i] as known integers: fails, naming the node, where it is not CONSTANT of an integer type. Left out: *out NULL, *n 0. */
@@ -117,6 +119,9 @@ static inline bool papa_has_out(const PapaNode *node, int i)
 {
     return i < node->n_out && node->out[i];
 }
+
+/* Every input that is there is CONSTANT. */
+bool papa_all_constant(const PapaNode *node);
 
 /* Fails, naming the node, where in[i] is not of a float type. */
 static inline PapaStatus papa_check_float(const PapaNode *node, int i)
@@ -169,8 +174,9 @@ typedef struct PapaPlacement {
 } PapaPlacement;
 typedef struct PapaNodePlacement {
     int64_t forward_workspace, backward_workspace, kept; /* offsets in the arena, bytes */
-    unsigned din_wanted, din_accumulate;                 /* bit per input */
+    const unsigned char *din; /* by input: PAPA_DIN_* bits; NULL: the node has no part in the backward pass */
 } PapaNodePlacement;
+enum { PAPA_DIN_WANTED = 1, PAPA_DIN_ACCUMULATE = 2 };
 
 /* Device pointers, all float32 and dense. NULL where the input or output is left out (and for an empty value perhaps). */
 float *papa_in(const PapaRun *run, const PapaNode *node, int i);

@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* A file of a few bytes can ask for any number of them (ConstantOfShape, Range, Expand). */
+#define MOST_FOLDED_BYTES ((size_t)1 << 31)
+
 const PapaOp *papa_op_find(const char *domain, const char *type, int64_t opset)
 {
     if (!domain || strcmp(domain, "ai.onnx") == 0)
@@ -25,14 +28,20 @@ PapaStatus papa_node_fail(const PapaNode *node, PapaStatus code, const char *for
     return papa_fail(code, "%s: %s", node->label, text);
 }
 
+bool papa_all_constant(const PapaNode *node)
+{
+    for (int i = 0; i < node->n_in; i++)
+        if (node->in[i] && node->in[i]->kind != PAPA_VALUE_CONSTANT)
+            return false;
+    return true;
+}
+
 PapaStatus papa_set_output(PapaNode *node, int i, int type, const PapaShape *shape)
 {
     if (!papa_has_out(node, i))
         return PAPA_OK;
-    int64_t count = 1;
-    for (int k = 0; k < shape->rank; k++)
-        if (shape->dim[k] < 0 || __builtin_mul_overflow(count, shape->dim[k], &count) || count > INT64_MAX / 16)
-            return papa_node_fail(node, PAPA_ERR_MISMATCH, "output %d would have the shape %s", i, papa_shape_text(shape));
+    if (!papa_shape_fits(shape))
+        return papa_node_fail(node, PAPA_ERR_MISMATCH, "output %d would have the shape %s", i, papa_shape_text(shape));
     node->out[i]->type = type;
     node->out[i]->shape = *shape;
     node->out[i]->has_shape = true;
@@ -43,8 +52,15 @@ void *papa_set_constant(PapaNode *node, PapaGraph *graph, int i)
 {
     PapaValue *value = node->out[i];
     size_t width = papa_type_is_float(value->type) ? sizeof(float) : sizeof(int64_t);
-    void *data = papa_arena_calloc(&graph->arena, (size_t)papa_shape_count(&value->shape) + 1, width); /* + 1: never NULL for empty */
+    size_t bytes = (size_t)papa_shape_count(&value->shape) * width;
+    if (bytes > MOST_FOLDED_BYTES - graph->folded_bytes) {
+        papa_node_fail(node, PAPA_ERR_MEMORY, "a constant of shape %s: constants that are computed may take %zu MiB together",
+            papa_shape_text(&value->shape), MOST_FOLDED_BYTES >> 20);
+        return NULL;
+    }
+    void *data = papa_arena_alloc(&graph->arena, bytes + width); /* one more: never NULL for empty */
     if (data) {
+        graph->folded_bytes += bytes;
         value->kind = PAPA_VALUE_CONSTANT;
         value->data = data;
     }

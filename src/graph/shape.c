@@ -3,6 +3,17 @@
 
 #include <stdio.h>
 
+bool papa_shape_fits(const PapaShape *shape)
+{
+    int64_t count = 1;
+    for (int i = 0; i < shape->rank; i++) {
+        if (shape->dim[i] < 0 || shape->dim[i] > PAPA_MAX_ELEMENTS / count)
+            return false;
+        count *= shape->dim[i] ? shape->dim[i] : 1;
+    }
+    return true;
+}
+
 int64_t papa_shape_count_from(const PapaShape *shape, int first, int end)
 {
     int64_t count = 1;

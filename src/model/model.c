@@ -319,9 +319,12 @@ PapaStatus papa_model_select(PapaModel *model, const PapaModelSelection *selecti
     *model = (PapaModel){.onnx = model->onnx};
     PAPA_TRY(papa_model_head(&model->head, model, selection->output));
     PAPA_TRY(papa_model_find_params(model, &model->head.logits, 1, selection));
-    if (!model->store.n_trained)
-        return papa_fail(PAPA_ERR_ARGUMENT, "%s: no tensor is left to train", papa_onnx_path(model->onnx));
-    return PAPA_OK;
+    if (model->store.n_trained)
+        return PAPA_OK;
+    for (int i = 0; i < model->n_params; i++)
+        if (is_learned(model->params[i].role) && model->params[i].tensor)
+            return papa_fail(PAPA_ERR_ARGUMENT, "%s: no tensor is left to train", papa_onnx_path(model->onnx));
+    return papa_fail(PAPA_ERR_MISMATCH, "%s: has no tensor that can be trained", papa_onnx_path(model->onnx));
 }
 
 /* ---------------------------------------------------------------- listing */
@@ -332,18 +335,37 @@ static const char *role_name(const PapaParam *param)
     return names[param->role];
 }
 
-PapaStatus papa_model_list_tensors(const PapaModel *model, const char *train, const char *freeze, const PapaHooks *hooks)
+/* What training does with a tensor, and if nothing, which option says so. */
+static PapaStatus fate(const char **out, const PapaParam *param, const PapaTrainOptions *options)
+{
+    bool hit;
+    *out = param->trained ? "trained" : is_learned(param->role) ? "frozen: not in train" : options->freeze_bn ? "statistic: kept" : "statistic";
+    if (param->trained || !is_learned(param->role))
+        return PAPA_OK;
+    PAPA_TRY(matches(options->freeze, param->name, &hit));
+    if (hit)
+        *out = "frozen: in freeze";
+    else if (options->freeze_bn && param->is_normalization)
+        *out = "frozen: freeze_bn";
+    return PAPA_OK;
+}
+
+PapaStatus papa_model_list_tensors(const PapaModel *model, const PapaTrainOptions *options, const PapaHooks *hooks)
 {
     PapaModel *own;
     PAPA_TRY(papa_model_open(&own, papa_onnx_path(model->onnx)));
-    PapaStatus status = papa_model_select(own, &(PapaModelSelection){.train = train, .freeze = freeze, .decay_all = true});
+    PapaModelSelection selection = {.output = options->output, .train = options->train, .freeze = options->freeze,
+        .freeze_bn = options->freeze_bn, .decay_all = options->decay_all};
+    PapaStatus status = papa_model_select(own, &selection);
     for (int i = 0; status == PAPA_OK && i < own->n_params && hooks && hooks->remark; i++) {
         const PapaParam *param = &own->params[i];
+        const char *what;
         char line[1200];
-        snprintf(line, sizeof line, "%-40s %-24s %-16s %s", param->name, papa_shape_text(&param->shape), role_name(param),
-            param->trained ? "trained" : is_learned(param->role) ? "frozen" : "statistic");
+        PAPA_GOTO(fate(&what, param, options));
+        snprintf(line, sizeof line, "%-40s %-24s %-16s %s", param->name, papa_shape_text(&param->shape), role_name(param), what);
         hooks->remark(hooks->context, line);
     }
+out:
     papa_model_close(own);
     return status;
 }

@@ -63,7 +63,8 @@ typedef struct PapaModelSelection {
 } PapaModelSelection;
 
 /* Finds the classifier and the parameters, and lays out the store. May be called again to change the selection; stores made before are then void.
- * Errors: as papa_graph_read; PAPA_ERR_ARGUMENT when a pattern matches nothing or nothing is left to train. */
+ * Errors: as papa_graph_read; PAPA_ERR_ARGUMENT when a pattern matches nothing or the selection leaves nothing to train, PAPA_ERR_MISMATCH when
+ * the file has nothing to train. */
 PapaStatus papa_model_select(PapaModel *model, const PapaModelSelection *selection);
 
 /* The part of papa_model_select that knows no classifier: the parameters that these values depend on. */

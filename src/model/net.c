@@ -169,7 +169,7 @@ static PapaStatus compile(PapaNet *net, const PapaNetOptions *options, const Pap
 {
     PapaGraphOptions how = {
         .mode = options->mode,
-        .frozen_stats = options->frozen_stats,
+        .frozen_stats = net->model->frozen_statistics,
         .no_dropout = options->no_dropout,
         .outputs = options->outputs ? options->outputs : (const char *const[]){net->model->head.logits},
         .n_outputs = options->outputs ? options->n_outputs : 1,
@@ -187,8 +187,11 @@ static PapaStatus compile(PapaNet *net, const PapaNetOptions *options, const Pap
     PAPA_TRY(papa_graph_fuse(net->graph));
     mark_views(net->graph);
     PAPA_TRY(check_outputs(net));
-    PAPA_TRY(prepare_nodes(net, dev));
-    PAPA_TRY(papa_plan_make(&net->plan, net->graph, net->model, options->separate_blocks));
+    PapaStatus status = prepare_nodes(net, dev);
+    if (status == PAPA_OK)
+        status = papa_plan_make(&net->plan, net->graph, net->model, options->separate_blocks);
+    if (status != PAPA_OK)
+        return papa_fail_in(status, "%s", papa_onnx_path(net->model->onnx));
     PAPA_TRY(index_taps(net, taps, n_taps));
     return upload_constants(net, dev);
 }
@@ -366,7 +369,7 @@ PapaStatus papa_net_backward(const PapaNet *net, PapaWorker *worker, float *para
         for (; zero < end && zero->before == k; zero++)
             PAPA_TRY(papa_device_zero(run.dev, (zero->where.where == PAPA_IN_ARENA ? run.arena : (char *)grads) + zero->where.offset, (size_t)zero->bytes));
         const PapaNode *node = k < net->graph->n_nodes ? net->graph->nodes[k] : NULL;
-        if (node && net->plan.nodes[k].din_wanted)
+        if (node && net->plan.nodes[k].din)
             PAPA_TRY(node->op->backward(node, &run));
     }
     return PAPA_OK;

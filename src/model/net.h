@@ -20,7 +20,7 @@ typedef struct PapaNetOptions {
     PapaImageSize size;         /* of the images; must agree with the file where the file says */
     const char *const *outputs; /* values to compute; NULL: the model's logits. outputs[0] is what the loss is taken on */
     int n_outputs;
-    bool frozen_stats, no_dropout;
+    bool no_dropout;
     bool separate_blocks;       /* for tests: no two values share an address, and guards stand between them */
 } PapaNetOptions;
 
@@ -66,7 +66,7 @@ typedef struct PapaTap {
 } PapaTap;
 
 /* The layers that REPAIR corrects, in order of execution: each Conv, Gemm or MatMul with a weight from the table but the last, whose
- * output does not go straight into a BatchNormalization. hooks gets a remark for each layer that is left out for another reason
+ * output does not go straight into a BatchNormalization; with frozen statistics, which nothing re-estimates, those too. hooks gets a remark for each layer that is left out for another reason
  * (a weight used twice, no bias where one can't be made); may be NULL. */
 PapaStatus papa_model_taps(PapaTap **taps, int *n_taps, int64_t *n_stats, const PapaModel *model, PapaArena *arena, const PapaHooks *hooks);
 

@@ -2,7 +2,6 @@
 
 #include "model/place.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -122,19 +121,19 @@ static void live_forward(Planner *p)
 }
 
 /* One node's part in the backward pass: what it writes, what it reads, what it keeps. */
-static void live_backward(Planner *p, int k)
+static PapaStatus live_backward(Planner *p, int k)
 {
     PapaNode *node = p->graph->nodes[k];
-    PapaNodePlacement *placement = &p->plan->nodes[k];
     int step = backward_step(p, k);
+    unsigned char *din = PAPA_NEW_ARRAY(&p->graph->arena, unsigned char, node->n_in);
+    if (!din)
+        return PAPA_ERR_MEMORY;
+    p->plan->nodes[k].din = din;
     for (int i = 0; i < node->n_in; i++) {
         if (!node->in[i] || !has_grad(p, node->in[i]))
             continue;
         int root = papa_value_root(node->in[i])->index;
-        assert(i < 32);
-        placement->din_wanted |= 1u << i;
-        if (p->written[root])
-            placement->din_accumulate |= 1u << i;
+        din[i] = PAPA_DIN_WANTED | (p->written[root] ? PAPA_DIN_ACCUMULATE : 0);
         p->written[root] = true;
         live(&p->grads[root], step);
     }
@@ -142,14 +141,15 @@ static void live_backward(Planner *p, int k)
         if (node->out[i])
             live(&p->grads[papa_value_root(node->out[i])->index], step);
     unsigned keeps = node->op->keeps ? node->op->keeps(node, p->graph) : 0;
-    for (int i = 0; i < node->n_in; i++)
-        if (node->in[i] && keeps & PAPA_KEEP_IN(i))
+    for (int i = 0; i < node->n_in && i < PAPA_KEEP_MOST; i++)
+        if (keeps & PAPA_KEEP_IN(i))
             use_forward(p, node->in[i], step);
-    for (int i = 0; i < node->n_out; i++)
-        if (node->out[i] && keeps & PAPA_KEEP_OUT(i))
+    for (int i = 0; i < node->n_out && i < PAPA_KEEP_MOST; i++)
+        if (keeps & PAPA_KEEP_OUT(i))
             use_forward(p, node->out[i], step);
     live(&p->work[1][k], step);
     live(&p->kept[k], step);
+    return PAPA_OK;
 }
 
 static void add_zero(PapaPlan *plan, int before, PapaPlacement where, int64_t bytes)
@@ -158,7 +158,7 @@ static void add_zero(PapaPlan *plan, int before, PapaPlacement where, int64_t by
         plan->zeros[plan->n_zeros++] = (PapaZero){before, where, bytes};
 }
 
-static void place_backward(Planner *p)
+static PapaStatus place_backward(Planner *p)
 {
     PapaGraph *graph = p->graph;
     PapaValue *loss = papa_value_root(graph->outputs[0]);
@@ -176,8 +176,9 @@ static void place_backward(Planner *p)
                 live(&p->grads[root->index], backward_step(p, k));
             }
         }
-        live_backward(p, k);
+        PAPA_TRY(live_backward(p, k));
     }
+    return PAPA_OK;
 }
 
 /* ---------------------------------------------------------------- addresses */
@@ -312,7 +313,7 @@ PapaStatus papa_plan_make(PapaPlan *out, PapaGraph *graph, const PapaModel *mode
     live_forward(&p);
     if (p.training) {
         PAPA_TRY(find_gradients(&p));
-        place_backward(&p);
+        PAPA_TRY(place_backward(&p));
         zero_unreached(&p);
     }
     choose_memory(&p);

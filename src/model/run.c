@@ -25,12 +25,12 @@ float *papa_out(const PapaRun *run, const PapaNode *node, int i)
 
 float *papa_din(const PapaRun *run, const PapaNode *node, int i)
 {
-    return papa_has_in(node, i) && run->nodes[node->index].din_wanted >> i & 1 ? at(run, run->grads[node->in[i]->index]) : NULL;
+    return papa_has_in(node, i) && run->nodes[node->index].din[i] & PAPA_DIN_WANTED ? at(run, run->grads[node->in[i]->index]) : NULL;
 }
 
 bool papa_din_accumulate(const PapaRun *run, const PapaNode *node, int i)
 {
-    return run->nodes[node->index].din_accumulate >> i & 1;
+    return papa_has_in(node, i) && run->nodes[node->index].din[i] & PAPA_DIN_ACCUMULATE;
 }
 
 float *papa_dout(const PapaRun *run, const PapaNode *node, int i)

@@ -82,7 +82,7 @@ static bool find_tap(const Finder *f, const PapaNode *node, PapaTap *tap)
         return false;
     const PapaValue *weight = node->in[linear.weight];
     *tap = (PapaTap){.value = node->out[0]->name, .node = node->proto, .weight = param_of(f, weight), .weight_axis = linear.weight_axis, .bias = -1, .bias_factor = 1};
-    if (goes_into_normalization(f, node->out[0]))
+    if (!f->model->frozen_statistics && goes_into_normalization(f, node->out[0]))
         return false; /* its statistics are re-estimated: that is the correction */
     if (tap->weight < 0)
         return remark(f, node, "its weight is computed, not stored"), false;

@@ -110,7 +110,7 @@ PapaStatus papa_edit_insert_before(PapaEdit *edit, const Onnx__NodeProto *node, 
 /* Removes value_info entries of this name, if there are any. */
 PapaStatus papa_edit_remove_value_info(PapaEdit *edit, const char *name);
 
-/* Sets a metadata_props entry: replaces the value of the key, or adds it at the end. */
+/* Sets a metadata_props entry: replaces the value of the key, or adds it at the end. NULL takes the entry away. */
 PapaStatus papa_edit_set_metadata(PapaEdit *edit, const char *key, const char *value);
 
 /* A name that no value, initializer or node of the model or of this edit has: base, or base_1, base_2, ... It counts as
@@ -145,7 +145,7 @@ typedef struct PapaEnsembleOptions {
  * prefixed names ("m0/", "m1/", ...), and what is equal stored once: initializers of equal type, shape and elements, and
  * nodes of equal operator, attributes and inputs (ONNX's own deterministic operators without subgraphs). What the averaged
  * values don't depend on is left out, training information too. The rest of the file (opsets, producer, functions,
- * metadata) is member 0's, with the n_metadata pairs (key, value) set; the IR version is the newest of the members'.
+ * metadata) is member 0's, with the n_metadata pairs (key, value) set, or taken away where the value is NULL; the IR version is the newest of the members'.
  * Errors: PAPA_ERR_MISMATCH (inputs, opsets or functions differ, no such output: names them), PAPA_ERR_UNSUPPORTED (an opset
  * below 7, or below 13 for BFLOAT16; the output is not of a float type), PAPA_ERR_ARGUMENT (weights), and as papa_edit_write. */
 PapaStatus papa_ensemble_write(const PapaEnsembleMember *members, int n_members, const PapaEnsembleOptions *options,

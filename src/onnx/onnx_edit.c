@@ -323,8 +323,8 @@ PapaStatus papa_edit_remove_value_info(PapaEdit *edit, const char *name)
 
 PapaStatus papa_edit_set_metadata(PapaEdit *edit, const char *key, const char *value)
 {
-    char *copy = papa_arena_strdup(&edit->arena, value);
-    if (!copy)
+    char *copy = value ? papa_arena_strdup(&edit->arena, value) : NULL;
+    if (value && !copy)
         return PAPA_ERR_MEMORY;
     for (size_t i = 0; i < edit->n_metadata; i++)
         if (!strcmp(edit->metadata[i]->key, key)) {

@@ -253,6 +253,8 @@ static PapaStatus set_metadata(PapaEnsemble *e, const char *const (*metadata)[2]
             list[count++] = model->metadata_props[i];
     }
     for (int j = 0; j < n; j++) {
+        if (!metadata[j][1])
+            continue;
         Onnx__StringStringEntryProto *entry = PAPA_NEW(&e->arena, Onnx__StringStringEntryProto);
         if (!entry)
             return PAPA_ERR_MEMORY;

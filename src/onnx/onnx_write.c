@@ -333,14 +333,14 @@ static PapaStatus patch_graph(Editing *e, const PapaField *graph_field)
     return add_initializers(e, places);
 }
 
-/* Replaces the first entry of a key that was set and removes further ones. is_done: per key of the edit. */
+/* Replaces the first entry of a key that was set and removes further ones; all where its value is NULL. is_done: per key of the edit. */
 static PapaStatus patch_metadata(Editing *e, const PapaField *field, const char *key, bool *is_done)
 {
     const PapaEdit *edit = e->edit;
     for (size_t i = 0; i < edit->n_metadata; i++) {
         if (!key || strcmp(edit->metadata[i]->key, key))
             continue;
-        if (!is_done[i])
+        if (!is_done[i] && edit->metadata[i]->value)
             PAPA_TRY(insert_message(e, e->model, field->start, FIELD_MODEL_METADATA, &edit->metadata[i]->base));
         is_done[i] = true;
         return papa_patches_add(&e->patches, e->model, field->start, field->end, NULL);
@@ -371,7 +371,7 @@ static PapaStatus patch_model(Editing *e)
         }
     }
     for (size_t i = 0; i < edit->n_metadata; i++)
-        if (!is_done[i])
+        if (!is_done[i] && edit->metadata[i]->value)
             PAPA_TRY(insert_message(e, e->model, place, FIELD_MODEL_METADATA, &edit->metadata[i]->base));
     return PAPA_OK;
 }

@@ -3,6 +3,7 @@
  *
  * A tensor of the file that is added is a bias, one that is multiplied by is a scale; not where the other operand is the
  * image itself (then it normalises), and not a single number (a constant of the architecture). */
+#include "graph/fold.h"
 #include "graph/op.h"
 #include "kernels/eltwise.h"
 #include "kernels/reduce.h"
@@ -37,14 +38,6 @@ static PapaRole arithmetic_role(const PapaNode *node, int input, int64_t *fan_in
     return PAPA_ROLE_NONE;
 }
 
-static bool all_constant(const PapaNode *node)
-{
-    for (int i = 0; i < node->n_in; i++)
-        if (node->in[i]->kind != PAPA_VALUE_CONSTANT)
-            return false;
-    return true;
-}
-
 static PapaStatus arithmetic_shape(PapaNode *node, PapaGraph *graph)
 {
     (void)graph;
@@ -56,21 +49,10 @@ static PapaStatus arithmetic_shape(PapaNode *node, PapaGraph *graph)
                 papa_type_name(type));
         PAPA_TRY(papa_broadcast(node, &shape, &node->in[i]->shape, &shape));
     }
-    if (!papa_type_is_float(type) && !all_constant(node))
+    if (!papa_type_is_float(type) && !papa_all_constant(node))
         return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "inputs are %s and not known when the graph is built, expected a float type",
             papa_type_name(type));
     return papa_set_output(node, 0, type, &shape);
-}
-
-static PapaWalk walk_of(const PapaNode *node, const PapaShape *a, const PapaShape *b)
-{
-    const PapaShape *space = &node->out[0]->shape;
-    int64_t a_stride[PAPA_MAX_RANK], b_stride[PAPA_MAX_RANK];
-    PapaWalk walk;
-    papa_walk_strides(a_stride, space->rank, a->rank, a->dim);
-    papa_walk_strides(b_stride, space->rank, b->rank, b->dim);
-    papa_walk_make(&walk, space->rank, space->dim, a_stride, b_stride);
-    return walk;
 }
 
 /* ---------------------------------------------------------------- constants */
@@ -98,53 +80,57 @@ static int64_t integer_result(PapaBinary f, int64_t a, int64_t b)
     return 0;
 }
 
-/* to = f(a, b) element by element; to may be a's data where the walk repeats nothing of a. */
-static PapaStatus fold_pair(const PapaNode *node, PapaBinary f, bool is_float, void *to, const void *a, const void *b, const PapaWalk *walk)
+/* data = f(a, b) element by element, in out[0]'s shape; data may be a's where that has the same shape. */
+static PapaStatus fold_pair(const PapaNode *node, PapaBinary f, void *data, const PapaShape *a_shape, const void *a, const PapaValue *b)
 {
-    const int64_t n = papa_walk_count(walk);
+    const PapaShape *shape = &node->out[0]->shape;
+    const int64_t n = papa_shape_count(shape);
     for (int64_t i = 0; i < n; i++) {
-        int64_t at_a = 0, at_b = 0, rest = i;
-        for (int k = walk->rank - 1; k >= 0; rest /= walk->dim[k--]) {
-            at_a += rest % walk->dim[k] * walk->a[k];
-            at_b += rest % walk->dim[k] * walk->b[k];
-        }
-        if (is_float) {
-            ((float *)to)[i] = float_result(f, ((const float *)a)[at_a], ((const float *)b)[at_b]);
+        const int64_t at_a = papa_broadcast_at(shape, a_shape, i), at_b = papa_broadcast_at(shape, &b->shape, i);
+        if (papa_type_is_float(b->type)) {
+            ((float *)data)[i] = float_result(f, ((const float *)a)[at_a], ((const float *)b->data)[at_b]);
             continue;
         }
-        const int64_t x = ((const int64_t *)a)[at_a], y = ((const int64_t *)b)[at_b];
+        const int64_t x = ((const int64_t *)a)[at_a], y = ((const int64_t *)b->data)[at_b];
         if (f == PAPA_BINARY_DIV && !y)
             return papa_node_fail(node, PAPA_ERR_FORMAT, "%lld divided by 0", (long long)x);
-        ((int64_t *)to)[i] = integer_result(f, x, y);
+        ((int64_t *)data)[i] = integer_result(f, x, y);
     }
     return PAPA_OK;
 }
 
 static PapaStatus arithmetic_fold(PapaNode *node, PapaGraph *graph)
 {
-    const PapaValue *a = node->in[0], *b = node->in[1];
-    const PapaWalk walk = walk_of(node, &a->shape, &b->shape);
-    void *to = papa_set_constant(node, graph, 0);
-    if (!to)
+    const PapaValue *a = node->in[0];
+    void *data = papa_set_constant(node, graph, 0);
+    if (!data)
         return PAPA_ERR_MEMORY;
-    return fold_pair(node, ((const Arithmetic *)node->attrs)->f, papa_type_is_float(a->type), to, a->data, b->data, &walk);
+    return fold_pair(node, ((const Arithmetic *)node->attrs)->f, data, &a->shape, a->data, node->in[1]);
 }
 
 /* Sum: the zeroed result, plus each input in turn. */
 static PapaStatus sum_fold(PapaNode *node, PapaGraph *graph)
 {
-    const PapaShape *shape = &node->out[0]->shape;
-    void *to = papa_set_constant(node, graph, 0);
-    if (!to)
+    void *data = papa_set_constant(node, graph, 0);
+    if (!data)
         return PAPA_ERR_MEMORY;
-    for (int i = 0; i < node->n_in; i++) {
-        const PapaWalk walk = walk_of(node, shape, &node->in[i]->shape);
-        PAPA_TRY(fold_pair(node, PAPA_BINARY_ADD, papa_type_is_float(node->in[i]->type), to, to, node->in[i]->data, &walk));
-    }
+    for (int i = 0; i < node->n_in; i++)
+        PAPA_TRY(fold_pair(node, PAPA_BINARY_ADD, data, &node->out[0]->shape, data, node->in[i]));
     return PAPA_OK;
 }
 
 /* ---------------------------------------------------------------- execution of two operands */
+
+static PapaWalk walk_of(const PapaNode *node, const PapaShape *a, const PapaShape *b)
+{
+    const PapaShape *space = &node->out[0]->shape;
+    int64_t a_stride[PAPA_MAX_RANK], b_stride[PAPA_MAX_RANK];
+    PapaWalk walk;
+    papa_walk_strides(a_stride, space->rank, a->rank, a->dim);
+    papa_walk_strides(b_stride, space->rank, b->rank, b->dim);
+    papa_walk_make(&walk, space->rank, space->dim, a_stride, b_stride);
+    return walk;
+}
 
 static unsigned arithmetic_keeps(const PapaNode *node, const PapaGraph *graph)
 {

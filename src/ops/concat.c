@@ -28,11 +28,6 @@ static PapaRegion slab(const PapaNode *node, const PapaShape *whole, int64_t siz
     return region;
 }
 
-static PapaStatus parts_prepare(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
-{
-    return papa_type_is_float(node->in[0]->type) ? PAPA_OK : papa_prepare_refused(node, graph, dev);
-}
-
 /* ---------------------------------------------------------------- Concat */
 
 static PapaStatus concat_init(PapaNode *node, PapaGraph *graph)
@@ -224,12 +219,12 @@ static PapaStatus split_backward(const PapaNode *node, const PapaRun *run)
 const PapaOp papa_ops_concat[] = {
     {.type = "Concat", .since = 7, .min_in = 1, .max_in = -1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(PartsAttrs),
         .init = concat_init, .shape = concat_shape, .fold = concat_fold, .layout = papa_layout_follow, .permute = parts_permute,
-        .prepare = parts_prepare, .forward = concat_forward, .backward = concat_backward},
+        .forward = concat_forward, .backward = concat_backward},
     {.type = "Split", .since = 7, .until = 12, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = -1, .attrs_bytes = sizeof(PartsAttrs),
         .init = split_init, .carries_role = true, .shape = split_shape, .fold = split_fold, .layout = papa_layout_follow,
-        .permute = parts_permute, .prepare = parts_prepare, .forward = split_forward, .backward = split_backward},
+        .permute = parts_permute, .forward = split_forward, .backward = split_backward},
     {.type = "Split", .since = 13, .min_in = 1, .max_in = 2, .min_out = 1, .max_out = -1, .attrs_bytes = sizeof(PartsAttrs),
         .init = split_init, .carries_role = true, .shape = split_shape, .fold = split_fold, .layout = papa_layout_follow,
-        .permute = parts_permute, .prepare = parts_prepare, .forward = split_forward, .backward = split_backward},
+        .permute = parts_permute, .forward = split_forward, .backward = split_backward},
     {0},
 };

@@ -161,7 +161,7 @@ static PapaStatus range_fold(PapaNode *node, PapaGraph *graph)
         if (papa_type_is_float(node->in[0]->type))
             ((float *)y)[i] = (float)(*(const float *)node->in[0]->data + (double)i * *(const float *)node->in[2]->data);
         else
-            ((int64_t *)y)[i] = *(const int64_t *)node->in[0]->data + i * *(const int64_t *)node->in[2]->data;
+            ((int64_t *)y)[i] = (int64_t)(*(const uint64_t *)node->in[0]->data + (uint64_t)i * *(const uint64_t *)node->in[2]->data); /* i * delta alone may overflow */
     return PAPA_OK;
 }
 
@@ -173,18 +173,6 @@ static PapaStatus check_known_type(const PapaNode *node, int i)
     if (papa_type_is_float(type) || papa_type_is_integer(type))
         return PAPA_OK;
     return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "input %d is of type %s", i, papa_type_name(type));
-}
-
-/* Where element i of the broadcast result is read in x. */
-static int64_t broadcast_index(const PapaShape *y, const PapaShape *x, int64_t i)
-{
-    int64_t at = 0, stride = 1;
-    for (int k = y->rank - 1, j = x->rank - 1; j >= 0; k--, j--) {
-        at += x->dim[j] == 1 ? 0 : i % y->dim[k] * stride;
-        stride *= x->dim[j];
-        i /= y->dim[k];
-    }
-    return at;
 }
 
 static PapaStatus test_shape(PapaNode *node, PapaGraph *graph)
@@ -227,7 +215,7 @@ static PapaStatus test_fold(PapaNode *node, PapaGraph *graph, unsigned (*relatio
     if (!y)
         return PAPA_ERR_MEMORY;
     for (int64_t i = 0; i < n; i++)
-        y[i] = (relation(a, b, broadcast_index(shape, &a->shape, i), broadcast_index(shape, &b->shape, i)) & truth) != 0;
+        y[i] = (relation(a, b, papa_broadcast_at(shape, &a->shape, i), papa_broadcast_at(shape, &b->shape, i)) & truth) != 0;
     return PAPA_OK;
 }
 
@@ -286,8 +274,8 @@ static PapaStatus where_fold(PapaNode *node, PapaGraph *graph)
     if (!y)
         return PAPA_ERR_MEMORY;
     for (int64_t i = 0; i < n; i++) {
-        const PapaValue *x = node->in[condition[broadcast_index(shape, &node->in[0]->shape, i)] ? 1 : 2];
-        int64_t at = broadcast_index(shape, &x->shape, i);
+        const PapaValue *x = node->in[condition[papa_broadcast_at(shape, &node->in[0]->shape, i)] ? 1 : 2];
+        int64_t at = papa_broadcast_at(shape, &x->shape, i);
         if (papa_type_is_float(x->type))
             ((float *)y)[i] = ((const float *)x->data)[at];
         else
@@ -316,9 +304,9 @@ static PapaStatus round_fold(PapaNode *node, PapaGraph *graph, float (*round)(fl
 static PapaStatus floor_fold(PapaNode *node, PapaGraph *graph) { return round_fold(node, graph, floorf); }
 static PapaStatus ceil_fold(PapaNode *node, PapaGraph *graph) { return round_fold(node, graph, ceilf); }
 
-#define UNARY .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .prepare = papa_prepare_refused
-#define BINARY .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .prepare = papa_prepare_refused
-#define TERNARY .min_in = 3, .max_in = 3, .min_out = 1, .max_out = 1, .prepare = papa_prepare_refused
+#define UNARY .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1
+#define BINARY .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1
+#define TERNARY .min_in = 3, .max_in = 3, .min_out = 1, .max_out = 1
 
 const PapaOp papa_ops_constant[] = {
     {.type = "Shape", .since = 7, UNARY, .attrs_bytes = sizeof(ShapeAttrs), .init = shape_init, .shape = shape_shape, .fold = shape_fold,

@@ -2,47 +2,31 @@
  *
  * Activations are channels-last, the weight stands in ONNX's order (K, C / group, R, S), wherever it comes from. */
 #include "graph/op.h"
+#include "graph/window.h"
 #include "kernels/conv.h"
 #include "kernels/eltwise.h"
 #include "kernels/matmul.h" /* papa_colsum */
 
-#include <string.h>
-
-typedef enum AutoPad { AUTO_NOTSET, AUTO_VALID, AUTO_SAME_UPPER, AUTO_SAME_LOWER } AutoPad;
 
 typedef struct ConvAttrs {
-    AutoPad auto_pad;
+    PapaAutoPad auto_pad;
     int64_t group;
     const int64_t *kernel_shape, *strides, *dilations, *pads; /* as the file has them; NULL: left out */
     size_t n_kernel_shape, n_strides, n_dilations, n_pads;
     PapaConvDesc desc; /* set by shape; bias and relu by prepare */
 } ConvAttrs;
 
-static PapaStatus parse_auto_pad(PapaNode *node, AutoPad *out)
-{
-    static const char *const names[] = {
-        [AUTO_NOTSET] = "NOTSET", [AUTO_VALID] = "VALID", [AUTO_SAME_UPPER] = "SAME_UPPER", [AUTO_SAME_LOWER] = "SAME_LOWER"};
-    const char *text;
-    PAPA_TRY(papa_attr_string(node->proto, "auto_pad", "NOTSET", &text));
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (!strcmp(text, names[i])) {
-            *out = (AutoPad)i;
-            return PAPA_OK;
-        }
-    return papa_node_fail(node, PAPA_ERR_FORMAT, "auto_pad is \"%s\", expected NOTSET, VALID, SAME_UPPER or SAME_LOWER", text);
-}
-
 static PapaStatus conv_init(PapaNode *node, PapaGraph *graph)
 {
     (void)graph;
     ConvAttrs *attrs = node->attrs;
-    PAPA_TRY(parse_auto_pad(node, &attrs->auto_pad));
+    PAPA_TRY(papa_attr_auto_pad(node, &attrs->auto_pad));
     PAPA_TRY(papa_attr_int(node->proto, "group", 1, &attrs->group));
     PAPA_TRY(papa_attr_ints(node->proto, "kernel_shape", &attrs->kernel_shape, &attrs->n_kernel_shape));
     PAPA_TRY(papa_attr_ints(node->proto, "strides", &attrs->strides, &attrs->n_strides));
     PAPA_TRY(papa_attr_ints(node->proto, "dilations", &attrs->dilations, &attrs->n_dilations));
     PAPA_TRY(papa_attr_ints(node->proto, "pads", &attrs->pads, &attrs->n_pads));
-    for (size_t i = 0; attrs->auto_pad != AUTO_NOTSET && i < attrs->n_pads; i++)
+    for (size_t i = 0; attrs->auto_pad != PAPA_PAD_GIVEN && i < attrs->n_pads; i++)
         if (attrs->pads[i])
             return papa_node_fail(node, PAPA_ERR_FORMAT, "has both auto_pad and pads");
     return PAPA_OK;
@@ -100,9 +84,13 @@ static PapaStatus check_inputs(PapaNode *node)
         return papa_node_fail(node, PAPA_ERR_FORMAT, "pads has %zu values, expected %zu", attrs->n_pads, 2 * n_spatial);
     for (size_t i = 0; i < n_spatial; i++) {
         int64_t size = w->dim[i + 2];
-        if (size < 1 || (attrs->kernel_shape && attrs->kernel_shape[i] != size))
+        if (size > INT32_MAX || (attrs->kernel_shape && attrs->kernel_shape[i] != size))
             return papa_node_fail(node, PAPA_ERR_MISMATCH, "weight of shape %s does not fit kernel_shape", papa_shape_text(w));
     }
+    for (int k = 0; k < x->rank; k++)
+        if (!w->dim[k] || (k > 0 && !x->dim[k])) /* a batch may be empty */
+            return papa_node_fail(node, PAPA_ERR_MISMATCH, "input of shape %s and weight of shape %s, expected no axis of size 0", papa_shape_text(x),
+                papa_shape_text(w));
     return PAPA_OK;
 }
 
@@ -111,10 +99,8 @@ static PapaStatus conv_axis(const PapaNode *node, size_t axis, int64_t in, int64
 {
     const ConvAttrs *attrs = node->attrs;
     pads[0] = pads[1] = 0;
-    if (attrs->auto_pad == AUTO_SAME_UPPER || attrs->auto_pad == AUTO_SAME_LOWER) {
-        int64_t full = ((in + stride - 1) / stride - 1) * stride + window, missing = full > in ? full - in : 0;
-        pads[attrs->auto_pad == AUTO_SAME_UPPER] = missing - missing / 2; /* the odd one behind or in front */
-        pads[attrs->auto_pad == AUTO_SAME_LOWER] = missing / 2;
+    if (attrs->auto_pad == PAPA_PAD_SAME_UPPER || attrs->auto_pad == PAPA_PAD_SAME_LOWER) {
+        papa_same_pads(attrs->auto_pad, in, window, stride, &pads[0], &pads[1]);
     } else if (attrs->pads) {
         pads[0] = attrs->pads[axis];
         pads[1] = attrs->pads[axis + attrs->n_pads / 2];
@@ -170,7 +156,9 @@ static PapaStatus conv_prepare(PapaNode *node, const PapaGraph *graph, PapaDevic
     desc.bias = papa_has_in(node, 2);
     desc.relu = node->relu;
     PapaConv *conv;
-    PAPA_TRY(PAPA_KERNEL(dev, papa_conv_create)(dev, &conv, &desc, training));
+    PapaStatus status = PAPA_KERNEL(dev, papa_conv_create)(dev, &conv, &desc, training);
+    if (status != PAPA_OK)
+        return papa_fail_in(status, "%s", node->label);
     node->plan = conv;
     node->forward_workspace_bytes = PAPA_KERNEL(dev, papa_conv_workspace)(conv, PAPA_CONV_FWD);
     if (training) {

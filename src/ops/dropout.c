@@ -29,6 +29,9 @@ static PapaStatus dropout_shape(PapaNode *node, PapaGraph *graph)
             PAPA_TRY(papa_const_float(node, 1, .5f, &attrs->ratio));
         if (!(attrs->ratio >= 0 && attrs->ratio < 1))
             return papa_node_fail(node, PAPA_ERR_FORMAT, "ratio %g, expected 0 <= ratio < 1", (double)attrs->ratio);
+        if (papa_shape_count(x) >= PAPA_DROPOUT_MAX)
+            return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "input of shape %s, expected less than %lld elements", papa_shape_text(x),
+                (long long)PAPA_DROPOUT_MAX);
     }
     /* The mask is not made: the output for it is left without a shape. */
     if (papa_has_out(node, 1) && papa_graph_uses(graph, node->out[1]))

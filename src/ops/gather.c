@@ -77,8 +77,7 @@ static PapaStatus gather_prepare(PapaNode *node, const PapaGraph *graph, PapaDev
 {
     const GatherAttrs *attrs = node->attrs;
     size_t bytes = (size_t)attrs->n * sizeof *attrs->index;
-    if (!papa_type_is_float(node->in[0]->type))
-        return papa_prepare_refused(node, graph, dev);
+    (void)graph;
     PAPA_TRY(papa_device_alloc(dev, &node->plan, bytes, node->label));
     return papa_device_upload(dev, node->plan, attrs->index, bytes);
 }
@@ -159,11 +158,6 @@ static PapaStatus expand_fold(PapaNode *node, PapaGraph *graph)
     return PAPA_OK;
 }
 
-static PapaStatus expand_prepare(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
-{
-    return papa_type_is_float(node->in[0]->type) ? PAPA_OK : papa_prepare_refused(node, graph, dev);
-}
-
 static PapaStatus expand_forward(const PapaNode *node, const PapaRun *run)
 {
     PapaRegion region = expand_region(node);
@@ -188,7 +182,7 @@ const PapaOp papa_ops_gather[] = {
         .init = gather_init, .carries_role = true, .shape = gather_shape, .fold = gather_fold, .prepare = gather_prepare,
         .release = gather_release, .forward = gather_forward, .backward = gather_backward},
     {.type = "Expand", .since = 8, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .carries_role = true,
-        .shape = expand_shape, .fold = expand_fold, .is_view = expand_is_view, .prepare = expand_prepare,
+        .shape = expand_shape, .fold = expand_fold, .is_view = expand_is_view,
         .forward = expand_forward, .backward = expand_backward},
     {0},
 };

@@ -168,13 +168,10 @@ static void linear_release(PapaNode *node, PapaDevice *dev)
     node->plan = NULL;
 }
 
-static PapaStatus linear_prepare(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
+static PapaStatus make_products(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
 {
     const LinearAttrs *attrs = node->attrs;
-    LinearPlan *plan = calloc(1, sizeof *plan);
-    if (!plan)
-        return papa_fail_memory(sizeof *plan, node->label);
-    node->plan = plan;
+    LinearPlan *plan = node->plan;
     PapaMatmulDesc desc = attrs->desc;
     desc.bias = attrs->row_c;
     desc.relu = node->relu;
@@ -189,6 +186,15 @@ static PapaStatus linear_prepare(PapaNode *node, const PapaGraph *graph, PapaDev
             node->backward_workspace_bytes = bytes;
     }
     return PAPA_OK;
+}
+
+static PapaStatus linear_prepare(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
+{
+    node->plan = calloc(1, sizeof(LinearPlan));
+    if (!node->plan)
+        return papa_fail_memory(sizeof(LinearPlan), node->label);
+    PapaStatus status = make_products(node, graph, dev);
+    return status == PAPA_OK ? PAPA_OK : papa_fail_in(status, "%s", node->label);
 }
 
 /* C (1), (N), (M, 1), (1, N) or (M, N) over Y (M, N): Y's elements beside C's. */
@@ -375,13 +381,15 @@ static PapaStatus matmul_shape(PapaNode *node, PapaGraph *graph)
     PAPA_TRY(papa_broadcast(node, &a, &b, &y));
 
     int64_t M = a.dim[a.rank], K = a.dim[a.rank + 1], N = b.dim[b.rank + 1];
-    attrs->desc = (PapaMatmulDesc){.M = M, .N = N, .K = K, .lda = K, .ldb = N, .ldc = N, .alpha = 1};
-    stack_axes(attrs, &a, &b, &y);
+    const PapaShape batch = y;
     if (!vector_a)
         y.dim[y.rank++] = M;
     if (!vector_b)
         y.dim[y.rank++] = N;
-    return papa_set_output(node, 0, node->in[0]->type, &y);
+    PAPA_TRY(papa_set_output(node, 0, node->in[0]->type, &y)); /* before its dimensions are multiplied */
+    attrs->desc = (PapaMatmulDesc){.M = M, .N = N, .K = K, .lda = K, .ldb = N, .ldc = N, .alpha = 1};
+    stack_axes(attrs, &a, &b, &batch);
+    return PAPA_OK;
 }
 
 /* A layer is a product whose right side is a matrix that the file holds. */

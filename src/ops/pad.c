@@ -232,11 +232,6 @@ static PapaStatus pad_fold(PapaNode *node, PapaGraph *graph)
     return for_each_box(node, move_constants, &context);
 }
 
-static PapaStatus pad_prepare(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
-{
-    return papa_type_is_float(node->in[0]->type) ? PAPA_OK : papa_prepare_refused(node, graph, dev);
-}
-
 static PapaStatus move_forward(void *context, int64_t to, int64_t from, const PapaRegion *region)
 {
     const PadMove *m = context;
@@ -285,12 +280,12 @@ static PapaStatus pad_backward(const PapaNode *node, const PapaRun *run)
 const PapaOp papa_ops_pad[] = {
     {.type = "Pad", .since = 7, .until = 10, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(PadAttrs),
         .init = pad_init, .shape = pad_shape, .fold = pad_fold, .layout = papa_layout_follow, .permute = pad_permute,
-        .prepare = pad_prepare, .forward = pad_forward, .backward = pad_backward},
+        .forward = pad_forward, .backward = pad_backward},
     {.type = "Pad", .since = 11, .until = 17, .min_in = 2, .max_in = 3, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(PadAttrs),
         .init = pad_init, .shape = pad_shape, .fold = pad_fold, .layout = papa_layout_follow, .permute = pad_permute,
-        .prepare = pad_prepare, .forward = pad_forward, .backward = pad_backward},
+        .forward = pad_forward, .backward = pad_backward},
     {.type = "Pad", .since = 18, .min_in = 2, .max_in = 4, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(PadAttrs),
         .init = pad_init, .shape = pad_shape, .fold = pad_fold, .layout = papa_layout_follow, .permute = pad_permute,
-        .prepare = pad_prepare, .forward = pad_forward, .backward = pad_backward},
+        .forward = pad_forward, .backward = pad_backward},
     {0},
 };

@@ -1,18 +1,17 @@
 /* MaxPool, AveragePool, GlobalMaxPool and GlobalAveragePool, on maps of one and two dimensions; one dimension is a map of
  * height 1. */
 #include "graph/op.h"
+#include "graph/window.h"
 #include "kernels/pool.h"
 #include "kernels/reduce.h"
 
-#include <string.h>
 
 typedef enum PoolKind { POOL_MAX, POOL_AVERAGE } PoolKind;
-typedef enum AutoPad { AUTO_NOTSET, AUTO_SAME_UPPER, AUTO_SAME_LOWER, AUTO_VALID } AutoPad;
 
 typedef struct Pool {
     PoolKind kind;
     bool global, ceil_mode, include_pad;
-    AutoPad auto_pad;
+    PapaAutoPad auto_pad;
     int n_axes;                          /* as kernel_shape says; 0 for a global one until its shape is known */
     int64_t K[2], stride[2], dilation[2];
     int64_t begin[2], end[2];            /* padding; of auto_pad when the shape is known */
@@ -36,19 +35,6 @@ static PapaStatus read_ints(const PapaNode *node, const char *name, int n, int64
     return PAPA_OK;
 }
 
-static PapaStatus read_auto_pad(const PapaNode *node, AutoPad *out)
-{
-    static const char *const names[] = {"NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"};
-    const char *text;
-    PAPA_TRY(papa_attr_string(node->proto, "auto_pad", "NOTSET", &text));
-    for (int i = 0; i < 4; i++)
-        if (!strcmp(text, names[i])) {
-            *out = (AutoPad)i;
-            return PAPA_OK;
-        }
-    return papa_node_fail(node, PAPA_ERR_FORMAT, "auto_pad is '%s', expected NOTSET, SAME_UPPER, SAME_LOWER or VALID", text);
-}
-
 static PapaStatus read_window(const PapaNode *node, Pool *pool)
 {
     const int64_t *kernel;
@@ -63,8 +49,8 @@ static PapaStatus read_window(const PapaNode *node, Pool *pool)
     PAPA_TRY(read_ints(node, "kernel_shape", n, 1, 1, pool->K));
     PAPA_TRY(read_ints(node, "strides", n, 1, 1, pool->stride));
     PAPA_TRY(read_ints(node, "dilations", n, 1, 1, pool->dilation));
-    PAPA_TRY(read_auto_pad(node, &pool->auto_pad));
-    if (pool->auto_pad == AUTO_NOTSET)
+    PAPA_TRY(papa_attr_auto_pad(node, &pool->auto_pad));
+    if (pool->auto_pad == PAPA_PAD_GIVEN)
         PAPA_TRY(read_ints(node, "pads", 2 * n, 0, 0, pads));
     for (int i = 0; i < n; i++)
         pool->begin[i] = pads[i], pool->end[i] = pads[n + i];
@@ -114,17 +100,14 @@ static PapaStatus global_average_init(PapaNode *node, PapaGraph *graph)
 static int64_t output_length(Pool *pool, int axis, int64_t length)
 {
     const int64_t stride = pool->stride[axis], window = (pool->K[axis] - 1) * pool->dilation[axis] + 1;
-    if (pool->auto_pad == AUTO_SAME_UPPER || pool->auto_pad == AUTO_SAME_LOWER) {
-        const int64_t out = (length + stride - 1) / stride, needed = (out - 1) * stride + window - length, total = needed > 0 ? needed : 0;
-        const int64_t less = total / 2, more = total - less;
-        pool->begin[axis] = pool->auto_pad == AUTO_SAME_UPPER ? less : more;
-        pool->end[axis] = total - pool->begin[axis];
-        return out;
+    if (pool->auto_pad == PAPA_PAD_SAME_UPPER || pool->auto_pad == PAPA_PAD_SAME_LOWER) {
+        papa_same_pads(pool->auto_pad, length, window, stride, &pool->begin[axis], &pool->end[axis]);
+        return (length + stride - 1) / stride;
     }
     const int64_t room = length + pool->begin[axis] + pool->end[axis] - window;
     if (room < 0)
         return 0;
-    if (!pool->ceil_mode || pool->auto_pad == AUTO_VALID) /* VALID's formula rounds to the same number either way */
+    if (!pool->ceil_mode || pool->auto_pad == PAPA_PAD_VALID) /* VALID's formula rounds to the same number either way */
         return room / stride + 1;
     const int64_t out = (room + stride - 1) / stride + 1;
     return (out - 1) * stride >= length + pool->begin[axis] ? out - 1 : out; /* a window that would start in the end's padding */

@@ -232,24 +232,16 @@ static PapaStatus reduce_backward(const PapaNode *node, const PapaRun *run)
     return PAPA_KERNEL(run->dev, papa_spread)(run->dev, dx, papa_dout(run, node, 0), &walk, scale_of(node), papa_din_accumulate(run, node, 0));
 }
 
-/* Never reached: reduce_shape refuses what fold does not remove. */
-static PapaStatus constants_only(const PapaNode *node, const PapaRun *run)
-{
-    (void)run;
-    return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "%s is supported on constants only", node->op->type);
-}
-
-#define REDUCE(name, init_, forward_)                                                                                       \
+#define REDUCE(name, init_)                                                                                                 \
     .type = name, .since = 7, .min_in = 1, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(Reduce),          \
-    .init = init_, .shape = reduce_shape, .fold = reduce_fold, .layout = reduce_layout, .permute = reduce_permute,          \
-    .forward = forward_
+    .init = init_, .shape = reduce_shape, .fold = reduce_fold, .layout = reduce_layout, .permute = reduce_permute
 
 extern const PapaOp papa_ops_reduce[];
 const PapaOp papa_ops_reduce[] = {
-    {REDUCE("ReduceMean", mean_init, reduce_forward), .backward = reduce_backward},
-    {REDUCE("ReduceSum", sum_init, reduce_forward), .backward = reduce_backward},
-    {REDUCE("ReduceMax", max_init, constants_only)},
-    {REDUCE("ReduceMin", min_init, constants_only)},
-    {REDUCE("ReduceProd", prod_init, constants_only)},
+    {REDUCE("ReduceMean", mean_init), .forward = reduce_forward, .backward = reduce_backward},
+    {REDUCE("ReduceSum", sum_init), .forward = reduce_forward, .backward = reduce_backward},
+    {REDUCE("ReduceMax", max_init)},
+    {REDUCE("ReduceMin", min_init)},
+    {REDUCE("ReduceProd", prod_init)},
     {0},
 };

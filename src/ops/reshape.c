@@ -12,11 +12,6 @@ static bool is_view(const PapaNode *node, const PapaGraph *graph)
     return papa_type_is_float(node->in[0]->type) && papa_type_is_float(node->out[0]->type);
 }
 
-static PapaStatus view_prepare(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
-{
-    return is_view(node, graph) ? PAPA_OK : papa_prepare_refused(node, graph, dev);
-}
-
 /* ---------------------------------------------------------------- Reshape */
 
 typedef struct ReshapeAttrs {
@@ -29,9 +24,16 @@ static PapaStatus reshape_init(PapaNode *node, PapaGraph *graph)
     return papa_attr_int(node->proto, "allowzero", 0, &((ReshapeAttrs *)node->attrs)->allowzero);
 }
 
+/* A file made for a fixed batch names it as the first axis of its Reshapes. Where that is the batch's axis, as it was in front of the
+ * Reshape, it means the batch at hand. */
+static bool is_batch(const PapaNode *node, const PapaGraph *graph, int64_t dim)
+{
+    const PapaValue *x = node->in[0];
+    return x->fed && x->kind != PAPA_VALUE_CONSTANT && graph->file_batch == dim && x->shape.rank && x->shape.dim[0] == graph->inputs[0]->shape.dim[0];
+}
+
 static PapaStatus reshape_shape(PapaNode *node, PapaGraph *graph)
 {
-    (void)graph;
     const PapaShape *x = &node->in[0]->shape;
     bool allowzero = ((const ReshapeAttrs *)node->attrs)->allowzero;
     const int64_t *dims;
@@ -45,7 +47,8 @@ static PapaStatus reshape_shape(PapaNode *node, PapaGraph *graph)
     for (int k = 0; k < y.rank; k++) {
         if (dims[k] < -1 || (dims[k] == -1 && open >= 0) || (dims[k] == 0 && !allowzero && k >= x->rank))
             return papa_node_fail(node, PAPA_ERR_FORMAT, "axis %d of the new shape is %lld", k, (long long)dims[k]);
-        y.dim[k] = dims[k] == 0 && !allowzero ? x->dim[k] : dims[k];
+        bool copied = (dims[k] == 0 && !allowzero) || (k == 0 && is_batch(node, graph, dims[k]));
+        y.dim[k] = copied ? x->dim[k] : dims[k];
         zero |= y.dim[k] == 0;
         if (dims[k] == -1)
             open = k;
@@ -232,25 +235,21 @@ static PapaStatus cast_fold(PapaNode *node, PapaGraph *graph)
 
 const PapaOp papa_ops_reshape[] = {
     {.type = "Reshape", .since = 7, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(ReshapeAttrs),
-        .init = reshape_init, .carries_role = true, .shape = reshape_shape, .fold = papa_fold_as_is, .is_view = is_view,
-        .prepare = view_prepare},
+        .init = reshape_init, .carries_role = true, .shape = reshape_shape, .fold = papa_fold_as_is, .is_view = is_view},
     {.type = "Flatten", .since = 7, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(FlattenAttrs),
-        .init = flatten_init, .carries_role = true, .shape = flatten_shape, .fold = papa_fold_as_is, .is_view = is_view,
-        .prepare = view_prepare},
+        .init = flatten_init, .carries_role = true, .shape = flatten_shape, .fold = papa_fold_as_is, .is_view = is_view},
     {.type = "Squeeze", .since = 7, .until = 12, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(AxesAttrs),
-        .init = axes_init, .carries_role = true, .shape = squeeze_shape, .fold = papa_fold_as_is, .is_view = is_view,
-        .prepare = view_prepare},
+        .init = axes_init, .carries_role = true, .shape = squeeze_shape, .fold = papa_fold_as_is, .is_view = is_view},
     {.type = "Squeeze", .since = 13, .min_in = 1, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(AxesAttrs),
-        .carries_role = true, .shape = squeeze_shape, .fold = papa_fold_as_is, .is_view = is_view, .prepare = view_prepare},
+        .carries_role = true, .shape = squeeze_shape, .fold = papa_fold_as_is, .is_view = is_view},
     {.type = "Unsqueeze", .since = 7, .until = 12, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(AxesAttrs),
-        .init = axes_init, .carries_role = true, .shape = unsqueeze_shape, .fold = papa_fold_as_is, .is_view = is_view,
-        .prepare = view_prepare},
+        .init = axes_init, .carries_role = true, .shape = unsqueeze_shape, .fold = papa_fold_as_is, .is_view = is_view},
     {.type = "Unsqueeze", .since = 13, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(AxesAttrs),
-        .carries_role = true, .shape = unsqueeze_shape, .fold = papa_fold_as_is, .is_view = is_view, .prepare = view_prepare},
+        .carries_role = true, .shape = unsqueeze_shape, .fold = papa_fold_as_is, .is_view = is_view},
     {.type = "Identity", .since = 7, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .carries_role = true,
-        .shape = papa_shape_same, .fold = papa_fold_as_is, .is_view = is_view, .layout = papa_layout_follow, .prepare = view_prepare},
+        .shape = papa_shape_same, .fold = papa_fold_as_is, .is_view = is_view, .layout = papa_layout_follow},
     {.type = "Cast", .since = 7, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(CastAttrs),
         .init = cast_init, .carries_role = true, .shape = cast_shape, .fold = cast_fold, .is_view = is_view,
-        .layout = papa_layout_follow, .prepare = view_prepare},
+        .layout = papa_layout_follow},
     {0},
 };

@@ -141,11 +141,6 @@ static PapaStatus slice_fold(PapaNode *node, PapaGraph *graph)
     return PAPA_OK;
 }
 
-static PapaStatus slice_prepare(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
-{
-    return papa_type_is_float(node->in[0]->type) ? PAPA_OK : papa_prepare_refused(node, graph, dev);
-}
-
 static PapaStatus slice_forward(const PapaNode *node, const PapaRun *run)
 {
     int64_t offset;
@@ -173,9 +168,9 @@ static PapaStatus slice_backward(const PapaNode *node, const PapaRun *run)
 const PapaOp papa_ops_slice[] = {
     {.type = "Slice", .since = 7, .until = 9, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(SliceAttrs),
         .init = slice_init, .carries_role = true, .shape = slice_shape, .fold = slice_fold, .layout = papa_layout_follow,
-        .permute = slice_permute, .prepare = slice_prepare, .forward = slice_forward, .backward = slice_backward},
+        .permute = slice_permute, .forward = slice_forward, .backward = slice_backward},
     {.type = "Slice", .since = 10, .min_in = 3, .max_in = 5, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(SliceAttrs),
         .carries_role = true, .shape = slice_shape, .fold = slice_fold, .layout = papa_layout_follow, .permute = slice_permute,
-        .prepare = slice_prepare, .forward = slice_forward, .backward = slice_backward},
+        .forward = slice_forward, .backward = slice_backward},
     {0},
 };

@@ -79,11 +79,6 @@ static PapaStatus transpose_fold(PapaNode *node, PapaGraph *graph)
     return PAPA_OK;
 }
 
-static PapaStatus transpose_prepare(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
-{
-    return papa_type_is_float(node->in[0]->type) ? PAPA_OK : papa_prepare_refused(node, graph, dev);
-}
-
 static PapaStatus transpose_forward(const PapaNode *node, const PapaRun *run)
 {
     PapaRegion region = transpose_region(node);
@@ -102,6 +97,6 @@ static PapaStatus transpose_backward(const PapaNode *node, const PapaRun *run)
 const PapaOp papa_ops_transpose[] = {
     {.type = "Transpose", .since = 7, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(PapaTransposeAttrs),
         .init = transpose_init, .carries_role = true, .shape = transpose_shape, .fold = transpose_fold, .is_view = transpose_is_view,
-        .prepare = transpose_prepare, .forward = transpose_forward, .backward = transpose_backward},
+        .forward = transpose_forward, .backward = transpose_backward},
     {0},
 };

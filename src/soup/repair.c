@@ -55,16 +55,14 @@ static PapaStatus find_layers(PapaRepair *repair, const PapaHooks *hooks)
             return PAPA_ERR_MEMORY;
         hooks->remark(hooks->context, line);
     }
-    for (int i = 0; i < model->n_params && !repair->options.frozen_stats; i++)
-        repair->has_statistics |= model->params[i].role == PAPA_ROLE_MEAN || model->params[i].role == PAPA_ROLE_VARIANCE;
+    repair->has_statistics = model->has_statistics && !model->frozen_statistics;
     return PAPA_OK;
 }
 
 static PapaStatus compile(PapaRepair *repair, int batches_per_pass)
 {
     const PapaRepairOptions *o = &repair->options;
-    PapaNetOptions options = {.mode = PAPA_MODE_CALIBRATE, .batch = o->batch * batches_per_pass, .size = o->size,
-        .frozen_stats = o->frozen_stats};
+    PapaNetOptions options = {.mode = PAPA_MODE_CALIBRATE, .batch = o->batch * batches_per_pass, .size = o->size};
     repair->batches_per_pass = batches_per_pass;
     repair->passes = o->batches / batches_per_pass;
     return papa_net_compile_tapped(&repair->net, repair->model, &options, repair->taps, repair->n_taps, repair->dev);
@@ -204,8 +202,8 @@ static PapaStatus check_finite(const PapaRepair *repair, const char *who, int nu
         for (int64_t c = 0; c < tap->n_channels; c++) {
             double mean = repair->pooled.mean[tap->offset + c], std = papa_pooled_std(&repair->pooled, tap->offset + c);
             if (!isfinite(mean) || !isfinite(std))
-                return papa_fail(PAPA_ERR_NUMERIC, "REPAIR: %s %d: channel %lld of '%s' has mean %g and standard deviation %g, expected finite numbers",
-                    who, number, (long long)c, tap->value, mean, std);
+                return papa_fail(PAPA_ERR_NUMERIC, "REPAIR: %s %d: channel %lld of '%s' has a %s that is not a finite number",
+                    who, number, (long long)c, tap->value, isfinite(mean) ? "standard deviation" : "mean");
         }
     }
     return PAPA_OK;

@@ -4,7 +4,8 @@
  * output before the activation, over batch and space: the goal is mean* = sum_k a_k mean_k, std* = sum_k a_k std_k of the parents;
  * the child is measured (mean^, std^) with all earlier layers already corrected; the correction is folded into the layer:
  *     s = sqrt((std*^2 + eps) / (std^^2 + eps)),   W <- s W,   b <- mean* + s (b - mean^).
- * The network keeps its operators. BatchNormalization's running statistics are re-estimated from zero in the same pass.
+ * The network keeps its operators. BatchNormalization's running statistics are re-estimated from zero in the same pass, unless the model was
+ * selected with freeze_bn.
  *
  * The model must have been selected with make_biases: every tapped layer then has a bias in the store, absent from the file where the layer
  * has none. Layers whose weight or bias is frozen are left as they are. */
@@ -28,7 +29,6 @@ typedef struct PapaRepairOptions {
     int batches;               /* >= 1; 5 on small sets, 25 on ImageNet */
     int64_t batch;             /* images in each, >= 1 */
     PapaImageSize size;        /* of the images */
-    bool frozen_stats;         /* BatchNormalization keeps its running statistics */
     size_t arena_budget;       /* bytes; 0: 1 GiB. All batches go through the net as one where that fits: the statistics are then exact.
                                   Otherwise as few passes as fit, each corrected by its own statistics, which are accumulated cumulatively */
     papa_repair_fill_fn *fill;

@@ -6,13 +6,77 @@
 #include <math.h>
 #include <stdlib.h>
 
+/* ---------------------------------------------------------------- scores */
+
 static const PapaScore unknown = {.accuracy = NAN, .top5 = NAN, .loss = NAN};
 
-static void begin_scoring(PapaTraining *t, const PapaScorer *scorer, int n_stores)
+static void begin_phase(PapaTraining *t, PapaPhase phase, int64_t n_batches)
 {
-    int64_t n_batches = (scorer->n + scorer->batch - 1) / scorer->batch;
-    atomic_store(&t->n_scored, 0);
-    papa_meter_begin(&t->meter, t->hooks, PAPA_PHASE_EVALUATE, n_batches * n_stores, &t->n_scored, scorer->batch);
+    atomic_store(&t->n_done, 0);
+    papa_meter_begin(&t->meter, t->hooks, phase, n_batches, &t->n_done, t->trainer.batch);
+}
+
+static int64_t count_batches(const PapaScorer *scorer)
+{
+    return (scorer->n + scorer->batch - 1) / scorer->batch;
+}
+
+static PapaStatus open_scores(PapaScores *scores, int n_members)
+{
+    *scores = (PapaScores){.mean = unknown, .soup_plain = unknown, .soup = unknown, .greedy = unknown, .ensemble = unknown};
+    scores->members = calloc((size_t)n_members, sizeof *scores->members);
+    if (!scores->members)
+        return papa_fail_memory((size_t)n_members * sizeof *scores->members, "the report");
+    for (int j = 0; j < n_members; j++)
+        scores->members[j] = unknown;
+    return PAPA_OK;
+}
+
+/* A step checks the loss that it starts from; whether the last one ended well, only the scores tell. */
+static PapaStatus check_members(const PapaScore *scores, int n, const char *images)
+{
+    for (int j = 0; j < n; j++)
+        if (scores[j].n && !isfinite(scores[j].loss))
+            return papa_fail(PAPA_ERR_NUMERIC,
+                "member %d: the loss on the %s images is %s: it diverged at the end; try a lower learning rate or clipping", j, images,
+                isnan(scores[j].loss) ? "not a number" : "infinite");
+    return PAPA_OK;
+}
+
+static PapaScore mean_score(const PapaScore *scores, int n)
+{
+    PapaScore mean = {.n = scores[0].n};
+    for (int i = 0; i < n; i++) {
+        mean.accuracy += scores[i].accuracy / n;
+        mean.top5 += scores[i].top5 / n;
+        mean.loss += scores[i].loss / n;
+    }
+    return mean;
+}
+
+static PapaStatus score_members(PapaTraining *t, PapaScores *scores, const PapaScorer *scorer, const char *images)
+{
+    int p = t->options.population;
+    begin_phase(t, PAPA_PHASE_EVALUATE, p * count_batches(scorer));
+    PAPA_TRY(papa_score_stores(scores->members, scorer, t->trainer.stores, p));
+    papa_meter_end(&t->meter);
+    scores->mean = mean_score(scores->members, p);
+    return check_members(scores->members, p, images);
+}
+
+static PapaStatus score_soups(PapaTraining *t, PapaScores *scores, const PapaScorer *scorer)
+{
+    int p = t->options.population, n = t->has_greedy ? 3 : 2;
+    float *soups[] = {t->plain, t->soup, t->greedy};
+    PapaScore found[3] = {unknown, unknown, unknown};
+    begin_phase(t, PAPA_PHASE_EVALUATE, (n + 1) * count_batches(scorer));
+    PAPA_TRY(papa_score_stores(found, scorer, soups, n));
+    PAPA_TRY(papa_score_ensemble(&scores->ensemble, scorer, t->trainer.stores, p, t->options.ensemble));
+    papa_meter_end(&t->meter);
+    scores->soup_plain = found[0];
+    scores->soup = found[1];
+    scores->greedy = found[2];
+    return PAPA_OK;
 }
 
 /* ---------------------------------------------------------------- the greedy soup */
@@ -43,17 +107,19 @@ static PapaStatus greedy_soup(PapaTraining *t, PapaTrainReport *report)
     }
     double scores[PAPA_MIX_MAX];
     for (int j = 0; j < p; j++)
-        scores[j] = t->last_val[j].accuracy;
-    PapaGreedyCalls calls = {.context = t, .prepare = t->repair && papa_repair_has_statistics(t->repair) ? prepare : NULL,
-        .score = held_out_accuracy};
+        scores[j] = report->held_out.members[j].accuracy;
+    bool prepares = t->repair && papa_repair_has_statistics(t->repair);
+    PapaGreedyCalls calls = {.context = t, .prepare = prepares ? prepare : NULL, .score = held_out_accuracy};
+    begin_phase(t, PAPA_PHASE_SOUP, (p - 1) * (count_batches(&t->val) + (prepares ? t->options.repair_batches : 0)));
     PAPA_TRY(papa_soup_greedy(t->crew.main, t->greedy, t->taken, NULL, (const float *const *)t->trainer.stores, scores, p,
         &t->model->store, &calls));
+    papa_meter_end(&t->meter);
     for (int j = 0; j < p; j++)
         report->n_greedy += t->taken[j];
     return PAPA_OK;
 }
 
-/* ---------------------------------------------------------------- all of it */
+/* ---------------------------------------------------------------- soups */
 
 static PapaStatus make_soups(PapaTraining *t, PapaTrainReport *report)
 {
@@ -62,69 +128,25 @@ static PapaStatus make_soups(PapaTraining *t, PapaTrainReport *report)
     int p = t->options.population;
     PAPA_TRY(papa_soup_mean(dev, t->plain, members, NULL, p, &t->model->store));
     PAPA_TRY(papa_device_copy(dev, t->soup, t->plain, (size_t)t->model->store.n_total * sizeof(float)));
-    if (t->repair)
+    if (t->repair) {
+        begin_phase(t, PAPA_PHASE_REPAIR, (papa_repair_layers(t->repair) ? p + 1 : 1) * t->options.repair_batches);
         PAPA_TRY(papa_repair_run(t->repair, t->soup, members, NULL, p));
+        papa_meter_end(&t->meter);
+    }
     PAPA_TRY(papa_device_sync(dev));
     return greedy_soup(t, report);
 }
 
-static PapaScore mean_score(const PapaScore *scores, int n)
-{
-    PapaScore mean = {.n = scores[0].n};
-    for (int i = 0; i < n; i++) {
-        mean.accuracy += scores[i].accuracy / n;
-        mean.top5 += scores[i].top5 / n;
-        mean.loss += scores[i].loss / n;
-    }
-    return mean;
-}
-
-static PapaStatus score_on_held_out(PapaTraining *t)
-{
-    float *soups[] = {t->soup, t->greedy};
-    PapaScore scores[2] = {unknown, unknown};
-    PAPA_TRY(papa_score_stores(scores, &t->val, soups, t->has_greedy ? 2 : 1));
-    t->soup_val = scores[0];
-    t->greedy_val = scores[1];
-    return papa_score_ensemble(&t->ensemble_val, &t->val, t->trainer.stores, t->options.population, t->options.ensemble);
-}
-
-static PapaStatus score_on_test(PapaTraining *t, PapaTrainReport *report)
-{
-    int p = t->options.population;
-    if (!t->test)
-        return PAPA_OK;
-    float *soups[] = {t->plain, t->soup, t->greedy};
-    PapaScore scores[3] = {unknown, unknown, unknown};
-    int n_soups = t->has_greedy ? 3 : 2;
-    begin_scoring(t, &t->on_test, p + n_soups + 1);
-    PAPA_TRY(papa_score_stores(report->members, &t->on_test, t->trainer.stores, p));
-    PAPA_TRY(papa_score_stores(scores, &t->on_test, soups, n_soups));
-    PAPA_TRY(papa_score_ensemble(&report->ensemble, &t->on_test, t->trainer.stores, p, t->options.ensemble));
-    papa_meter_end(&t->meter);
-    report->mean = mean_score(report->members, p);
-    report->soup_plain = scores[0];
-    report->soup = scores[1];
-    report->greedy = scores[2];
-    return PAPA_OK;
-}
-
 PapaStatus papa_training_condense(PapaTraining *t, PapaTrainReport *report)
 {
-    int p = t->options.population;
-    report->members = calloc((size_t)p, sizeof *report->members);
-    report->members_val = calloc((size_t)p, sizeof *report->members_val);
-    if (!report->members || !report->members_val)
-        return papa_fail_memory((size_t)p * sizeof *report->members, "the report");
-    report->n_members = p;
-    report->mean = report->soup_plain = report->soup = report->greedy = report->ensemble = unknown;
-    for (int j = 0; j < p; j++)
-        report->members[j] = unknown;
-    begin_scoring(t, &t->val, p);
-    PAPA_TRY(papa_score_stores(t->last_val, &t->val, t->trainer.stores, p));
-    for (int j = 0; j < p; j++)
-        report->members_val[j] = t->last_val[j];
+    report->n_members = t->options.population;
+    PAPA_TRY(open_scores(&report->held_out, report->n_members));
+    PAPA_TRY(open_scores(&report->test, report->n_members));
+    PAPA_TRY(score_members(t, &report->held_out, &t->val, "held-out"));
     PAPA_TRY(make_soups(t, report));
-    PAPA_TRY(score_on_held_out(t));
-    return score_on_test(t, report);
+    PAPA_TRY(score_soups(t, &report->held_out, &t->val));
+    if (!t->test)
+        return PAPA_OK;
+    PAPA_TRY(score_members(t, &report->test, &t->on_test, "test"));
+    return score_soups(t, &report->test, &t->on_test);
 }

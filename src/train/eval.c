@@ -42,18 +42,11 @@ static PapaStatus find_normalization(Evaluation *e, const PapaHooks *hooks)
     }
     if (o->n_norm)
         return PAPA_OK;
-    const char *path = papa_onnx_path(e->model->onnx);
-    const char *mean = papa_onnx_metadata(e->model->onnx, "papa.normalization.mean"), *std = papa_onnx_metadata(e->model->onnx,
-        "papa.normalization.std");
-    if (mean && std) {
-        bool numbers = papa_metadata_numbers(mean, e->mean, C) && papa_metadata_numbers(std, e->std, C);
-        for (int c = 0; c < C && numbers; c++)
-            numbers = isfinite(e->mean[c]) && e->std[c] > 0 && isfinite(e->std[c]);
-        return numbers ? PAPA_OK
-                       : papa_fail(PAPA_ERR_MISMATCH, "%s: says to normalise with mean '%s' and std '%s', images of %s have %d channels",
-                           path, mean, std, info.name, C);
-    }
-    papa_remark(hooks, "%s does not say how its images are normalised: taking the statistics of %s", path, info.name);
+    bool found;
+    PAPA_TRY(papa_metadata_normalization(&found, e->mean, e->std, e->model->onnx, info.name, C));
+    if (found)
+        return PAPA_OK;
+    papa_remark(hooks, "%s does not say how its images are normalised: taking the statistics of %s", papa_onnx_path(e->model->onnx), info.name);
     uint32_t *all = malloc((size_t)info.n * sizeof *all);
     if (!all)
         return papa_fail_memory((size_t)info.n * sizeof *all, "image numbers");
@@ -139,7 +132,7 @@ static void close_all(Evaluation *e)
 static PapaStatus score(Evaluation *e, PapaEvalReport *out, const PapaHooks *hooks)
 {
     PapaScorer scorer = {.crew = &e->crew, .seats = e->seats, .net = e->net, .n = papa_data_info(e->data).n, .batch = e->batch,
-        .n_done = &e->n_done};
+        .n_done = &e->n_done, .stop = hooks ? hooks->stop : NULL};
     papa_feed_init(&scorer.feed, e->data, papa_net_input_channels_last(e->net), e->mean, e->std);
     papa_meter_begin(&e->meter, hooks, PAPA_PHASE_EVALUATE, (scorer.n + e->batch - 1) / e->batch, &e->n_done, e->batch);
     papa_pool_on_wait(e->crew.pool, papa_meter_tick, &e->meter);

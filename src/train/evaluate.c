@@ -56,6 +56,8 @@ static PapaStatus score_batch(void *context, int worker, int task)
     const Scoring *scoring = context;
     const PapaScorer *s = scoring->scorer;
     PapaSeat *seat = &s->seats[worker];
+    if (s->stop && *s->stop)
+        return papa_fail(PAPA_ERR_STOPPED, "stopped while images of %s were being scored", papa_data_info(s->feed.data).name);
     int64_t n_valid = plan_batch(s, seat, task % scoring->n_batches);
     PAPA_TRY(fill_input(s, seat));
     PAPA_TRY(papa_net_forward(s->net, seat->worker, scoring->stores[task / scoring->n_batches], NULL));

@@ -14,6 +14,7 @@ typedef struct PapaScorer {
     const uint32_t *indices; /* (n) image numbers; NULL: 0 .. n-1 */
     int64_t n, batch;        /* batch: the net's */
     atomic_llong *n_done;    /* batches of stores, counted up as they are done; NULL: nobody wants to know */
+    const volatile sig_atomic_t *stop; /* non-zero: PAPA_ERR_STOPPED, half a score is none; NULL: goes on to the end */
 } PapaScorer;
 
 /* scores[i] of stores[i]. top5 is NaN with fewer than 10 classes, all is NaN with n = 0. */

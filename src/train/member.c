@@ -160,8 +160,8 @@ static PapaStatus check_loss(const PapaTrainer *t, PapaSeat *seat, PapaMember *m
     PAPA_TRY(papa_device_download(seat->dev, &loss, seat->loss, sizeof loss));
     if (!isfinite(loss))
         return papa_fail(PAPA_ERR_NUMERIC,
-            "member %d: the loss is %g at step %lld of %lld (learning rate %g): it diverged; try a lower learning rate or clipping",
-            member->index, (double)loss, (long long)step + 1, (long long)t->n_steps, papa_rate(&t->rates, step));
+            "member %d: the loss is %s at step %lld of %lld (learning rate %g): it diverged; try a lower learning rate or clipping",
+            member->index, isnan(loss) ? "not a number" : "infinite", (long long)step + 1, (long long)t->n_steps, papa_rate(&t->rates, step));
     member->loss_sum += loss;
     member->n_losses++;
     member->last_loss = loss;

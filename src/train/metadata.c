@@ -1,5 +1,8 @@
 #include "train/metadata.h"
 
+#include "base/text.h"
+
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +35,17 @@ static PapaStatus set(PapaMetadata *m, const char *key, const char *value)
     return PAPA_OK;
 }
 
+PapaStatus papa_metadata_forget(PapaMetadata *m, const PapaOnnx *onnx)
+{
+    const Onnx__ModelProto *model = papa_onnx_model(onnx);
+    for (size_t i = 0; i < model->n_metadata_props; i++) {
+        const char *key = model->metadata_props[i]->key;
+        if (key && (strncmp(key, "papa.", 5) == 0 || strcmp(key, "Image.NominalPixelRange") == 0))
+            PAPA_TRY(set(m, key, NULL));
+    }
+    return PAPA_OK;
+}
+
 PapaStatus papa_metadata_set(PapaMetadata *m, const char *key, const char *format, ...)
 {
     char text[512];
@@ -45,14 +59,18 @@ PapaStatus papa_metadata_set(PapaMetadata *m, const char *key, const char *forma
 
 PapaStatus papa_metadata_set_numbers(PapaMetadata *m, const char *key, const double *values, int n)
 {
-    enum { DIGITS = 24 }; /* a sign, 9 digits, a point, an exponent, the comma */
-    size_t bytes = (size_t)n * DIGITS + 1, used = 0;
-    char *text = papa_arena_alloc(&m->arena, bytes);
+    size_t bytes = (size_t)n * PAPA_NUMBER_BYTES + 1, used = 0;
+    char *text = papa_arena_alloc(&m->arena, bytes), number[PAPA_NUMBER_BYTES];
     if (!text)
         return PAPA_ERR_MEMORY;
     for (int i = 0; i < n; i++)
-        used += (size_t)snprintf(text + used, bytes - used, "%s%.9g", i ? "," : "", values[i]);
+        used += (size_t)snprintf(text + used, bytes - used, "%s%s", i ? "," : "", papa_number_text(number, values[i]));
     return set(m, key, text);
+}
+
+PapaStatus papa_metadata_set_number(PapaMetadata *m, const char *key, double value)
+{
+    return papa_metadata_set_numbers(m, key, &value, 1);
 }
 
 /* Names come from folders and may hold anything. */
@@ -111,4 +129,19 @@ bool papa_metadata_numbers(const char *text, double *values, int n)
         text = end + 1;
     }
     return true;
+}
+
+PapaStatus papa_metadata_normalization(bool *found, double *mean, double *std, const PapaOnnx *onnx, const char *images, int n_channels)
+{
+    const char *means = papa_onnx_metadata(onnx, "papa.normalization.mean"), *stds = papa_onnx_metadata(onnx, "papa.normalization.std");
+    *found = means && stds;
+    if (!*found)
+        return PAPA_OK;
+    bool good = papa_metadata_numbers(means, mean, n_channels) && papa_metadata_numbers(stds, std, n_channels);
+    for (int c = 0; c < n_channels && good; c++)
+        good = isfinite(mean[c]) && std[c] > 0 && isfinite(std[c]);
+    if (good)
+        return PAPA_OK;
+    return papa_fail(PAPA_ERR_MISMATCH, "%s: says to normalise with mean '%s' and std '%s', images of %s have %d channels", papa_onnx_path(onnx),
+        means, stds, images, n_channels);
 }

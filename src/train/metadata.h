@@ -1,12 +1,12 @@
 /* What exported files say about themselves, in metadata_props. No dates, paths or thread counts: equal runs give equal bytes.
- * Options are written with 7 significant digits, other numbers with 9. Lists are comma-separated.
+ * Numbers that are not whole have the digits that tell them from any other float32 (base/text.h). Lists are comma-separated.
  *
  *   papa.kind                 member, soup, greedy, ensemble
  *   papa.method               papa, papa-all, papa-2, none
  *   papa.population           members trained together
  *   papa.members              the members that the file is made of, from 0
  *   papa.weights              their weights, in the same order; sum 1
- *   papa.repaired             true, false: channel statistics corrected or re-estimated on training images
+ *   papa.repaired             true, false: channel statistics corrected or re-estimated on training images (soup and greedy only)
  *   papa.ensemble             logits, probabilities: what is averaged (ensembles only)
  *   papa.seed, papa.steps     seed; optimiser steps of each member
  *   papa.init                 file, random, same
@@ -28,10 +28,11 @@
 #define PAPA_METADATA_H
 
 #include "base/arena.h"
+#include "onnx/onnx.h"
 
 #include <stdbool.h>
 
-typedef const char *PapaMetadataPair[2]; /* key, value */
+typedef const char *PapaMetadataPair[2]; /* key, value; NULL: the entry goes */
 
 typedef struct PapaMetadata {
     PapaArena arena;
@@ -39,13 +40,21 @@ typedef struct PapaMetadata {
     int n, capacity;
 } PapaMetadata;
 
+/* What the file says about itself by these keys, as of the run that made it: all of it goes unless it is set anew. To be called first. */
+PapaStatus papa_metadata_forget(PapaMetadata *metadata, const PapaOnnx *onnx);
+
 /* Adds or replaces a key. key is not copied; the value is. */
 PapaStatus papa_metadata_set(PapaMetadata *metadata, const char *key, const char *format, ...) __attribute__((format(printf, 3, 4)));
+PapaStatus papa_metadata_set_number(PapaMetadata *metadata, const char *key, double value);
 PapaStatus papa_metadata_set_numbers(PapaMetadata *metadata, const char *key, const double *values, int n);
 PapaStatus papa_metadata_set_classes(PapaMetadata *metadata, const char *const *names, int n);
 void papa_metadata_free(PapaMetadata *metadata);
 
 /* Reads a comma-separated list of exactly n numbers; false if it is something else. */
 bool papa_metadata_numbers(const char *text, double *values, int n);
+
+/* How the file's images are normalised; *found: whether it says. images: the data set's name, for the message.
+ * Errors: PAPA_ERR_MISMATCH (other than n_channels finite numbers, a std that is not above 0). */
+PapaStatus papa_metadata_normalization(bool *found, double *mean, double *std, const PapaOnnx *onnx, const char *images, int n_channels);
 
 #endif

@@ -1,5 +1,7 @@
 #include "train/metrics.h"
 
+#include "base/text.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +17,8 @@ PapaStatus papa_metrics_open(PapaMetrics *out, const char *path)
 
 static int field(char *to, size_t bytes, double value)
 {
-    return isnan(value) ? snprintf(to, bytes, ",") : snprintf(to, bytes, ",%.9g", value);
+    char number[PAPA_NUMBER_BYTES];
+    return snprintf(to, bytes, ",%s", isnan(value) ? "" : papa_number_text(number, value));
 }
 
 PapaStatus papa_metrics_write(PapaMetrics *metrics, const PapaMetricsRow *row)

@@ -40,6 +40,6 @@ void papa_meter_tick(void *context)
 
 void papa_meter_end(PapaMeter *meter)
 {
-    if (meter->hooks && meter->hooks->progress)
+    if (meter->hooks && meter->hooks->progress && meter->progress.total)
         report(meter, papa_now());
 }

@@ -17,7 +17,7 @@ typedef struct PapaMeter {
 void papa_meter_begin(PapaMeter *meter, const PapaHooks *hooks, PapaPhase phase, int64_t total, const atomic_llong *done, int64_t images_each);
 /* Reports if a tenth of a second has passed. context is the meter: fits papa_pool_on_wait. */
 void papa_meter_tick(void *context);
-/* Reports in any case. */
+/* Reports in any case, unless there was nothing to do. */
 void papa_meter_end(PapaMeter *meter);
 
 /* Seconds on a clock that nobody sets. */

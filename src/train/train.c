@@ -33,7 +33,7 @@ static PapaStatus open_crew(PapaTraining *t)
 static PapaScorer make_scorer(PapaTraining *t, const PapaData *data, const uint32_t *indices, int64_t n)
 {
     PapaScorer scorer = {.crew = &t->crew, .seats = t->trainer.seats, .net = t->trainer.infer_net, .indices = indices, .n = n,
-        .batch = t->trainer.batch, .n_done = &t->n_scored};
+        .batch = t->trainer.batch, .n_done = &t->n_done};
     papa_feed_init(&scorer.feed, data, papa_net_input_channels_last(t->trainer.infer_net), t->mean, t->std);
     return scorer;
 }
@@ -56,8 +56,7 @@ static PapaStatus open_spare(PapaTraining *t)
     int p = t->options.population, n = t->options.method == PAPA_METHOD_2 && p > N_SOUPS ? p : N_SOUPS;
     t->spare = calloc((size_t)n, sizeof *t->spare);
     t->taken = calloc((size_t)p, sizeof *t->taken);
-    t->last_val = calloc((size_t)p, sizeof *t->last_val);
-    if (!t->spare || !t->taken || !t->last_val)
+    if (!t->spare || !t->taken)
         return papa_fail_memory((size_t)n * sizeof *t->spare, "the list of soups");
     for (; t->n_spare < n; t->n_spare++) {
         void *store;
@@ -92,7 +91,6 @@ static void close_all(PapaTraining *t)
         papa_device_free(t->crew.main, t->spare[i]);
     free(t->spare);
     free(t->taken);
-    free(t->last_val);
     papa_trainer_close(&t->trainer);
     papa_data_unsplit(&t->parts);
     papa_data_close(t->data);
@@ -108,13 +106,14 @@ static PapaStatus write_metrics(PapaTraining *t, int epoch)
 {
     int p = t->options.population;
     double losses[PAPA_MIX_MAX];
+    PapaScore scores[PAPA_MIX_MAX];
     papa_trainer_losses(&t->trainer, losses);
     if (!t->metrics.open)
         return PAPA_OK;
-    PAPA_TRY(papa_score_stores(t->last_val, &t->val, t->trainer.stores, p));
+    PAPA_TRY(papa_score_stores(scores, &t->val, t->trainer.stores, p));
     for (int j = 0; j < p; j++) {
         PapaMetricsRow row = {.epoch = epoch + 1, .step = t->reached, .member = j, .lr = papa_rate(&t->trainer.rates, t->reached - 1),
-            .train_loss = losses[j], .val = t->last_val[j]};
+            .train_loss = losses[j], .val = scores[j]};
         PAPA_TRY(papa_metrics_write(&t->metrics, &row));
     }
     return PAPA_OK;
@@ -161,10 +160,12 @@ static PapaStatus train(PapaTraining *t)
     papa_meter_begin(&t->meter, t->hooks, PAPA_PHASE_TRAIN, t->trainer.n_steps * o->population, &t->trainer.population.n_finished,
         t->trainer.batch);
     for (int epoch = 0; epoch < o->epochs && !t->stopped; epoch++) {
+        int64_t before = t->reached;
         PAPA_TRY(train_epoch(t, epoch));
         if (t->reached == 0)
             return papa_fail(PAPA_ERR_STOPPED, "stopped before the first step was done");
-        PAPA_TRY(write_metrics(t, epoch));
+        if (t->reached > before)
+            PAPA_TRY(write_metrics(t, epoch));
         if (!t->stopped && averages_after(o, epoch))
             PAPA_TRY(papa_training_average(t, epoch));
     }
@@ -223,8 +224,8 @@ void papa_train_report_free(PapaTrainReport *report)
 {
     if (!report)
         return;
-    free(report->members);
-    free(report->members_val);
-    report->members = report->members_val = NULL;
+    free(report->test.members);
+    free(report->held_out.members);
+    report->test.members = report->held_out.members = NULL;
     report->n_members = 0;
 }

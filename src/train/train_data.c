@@ -4,13 +4,25 @@
 #include <stdio.h>
 #include <string.h>
 
+static bool has_convolution(const PapaModel *model)
+{
+    bool found = false;
+    for (int i = 0; i < model->n_params; i++)
+        found |= model->params[i].role == PAPA_ROLE_WEIGHT && model->params[i].shape.rank > 2;
+    return found;
+}
+
 PapaStatus papa_training_open_model(PapaTraining *t, const PapaModel *model)
 {
     const PapaTrainOptions *o = &t->options;
     PAPA_TRY(papa_model_open(&t->model, papa_onnx_path(model->onnx)));
     PapaModelSelection selection = {.output = o->output, .train = o->train, .freeze = o->freeze, .freeze_bn = o->freeze_bn,
         .decay_all = o->decay_all, .make_biases = true};
-    return papa_model_select(t->model, &selection);
+    PAPA_TRY(papa_model_select(t->model, &selection));
+    if (has_convolution(t->model) && !t->model->has_statistics)
+        papa_remark(t->hooks, "%s has convolutions but no BatchNormalization (folded away, or never there): it trains without",
+            papa_onnx_path(t->model->onnx));
+    return PAPA_OK;
 }
 
 /* ---------------------------------------------------------------- images */
@@ -89,6 +101,13 @@ PapaStatus papa_training_normalize(PapaTraining *t)
 {
     const PapaTrainOptions *o = &t->options;
     PapaDataInfo info = papa_data_info(t->data);
+    bool found = false;
+    if (!o->n_norm && o->init == PAPA_INIT_FILE) /* its weights know images as they were then */
+        PAPA_TRY(papa_metadata_normalization(&found, t->mean, t->std, t->model->onnx, info.name, (int)info.channels));
+    if (found) {
+        papa_remark(t->hooks, "images are normalised as %s says", papa_onnx_path(t->model->onnx));
+        return PAPA_OK;
+    }
     if (!o->n_norm)
         return papa_data_stats(t->mean, t->std, t->data, t->parts.train, t->parts.n_train, t->crew.pool);
     if (o->n_norm != info.channels)

@@ -27,16 +27,16 @@ static PapaStatus describe_recipe(const PapaTraining *t, PapaMetadata *m)
     PAPA_TRY(papa_metadata_set(m, "papa.steps", "%lld", (long long)t->reached));
     PAPA_TRY(papa_metadata_set(m, "papa.init", "%s", papa_init_name(o->init)));
     if (o->method == PAPA_METHOD_PAPA) {
-        PAPA_TRY(papa_metadata_set(m, "papa.alpha", "%.7g", (double)o->alpha));
+        PAPA_TRY(papa_metadata_set_number(m, "papa.alpha", o->alpha));
         PAPA_TRY(papa_metadata_set(m, "papa.every", "%d", o->every));
     }
     if (o->method == PAPA_METHOD_ALL || o->method == PAPA_METHOD_2)
         PAPA_TRY(papa_metadata_set(m, "papa.every_epochs", "%d", o->every_epochs));
     PAPA_TRY(papa_metadata_set(m, "papa.optimizer", "%s", papa_optimizer_name(o->optimizer)));
     PAPA_TRY(papa_metadata_set(m, "papa.schedule", "%s", papa_schedule_name(o->schedule)));
-    PAPA_TRY(papa_metadata_set(m, "papa.lr", "%.7g", (double)o->lr));
-    PAPA_TRY(papa_metadata_set(m, "papa.lr_min", "%.7g", (double)o->lr_min));
-    PAPA_TRY(papa_metadata_set(m, "papa.weight_decay", "%.7g", (double)o->weight_decay));
+    PAPA_TRY(papa_metadata_set_number(m, "papa.lr", o->lr));
+    PAPA_TRY(papa_metadata_set_number(m, "papa.lr_min", o->lr_min));
+    PAPA_TRY(papa_metadata_set_number(m, "papa.weight_decay", o->weight_decay));
     PAPA_TRY(papa_metadata_set(m, "papa.batch", "%lld", (long long)t->trainer.batch));
     return papa_metadata_set(m, "papa.epochs", "%d", o->epochs);
 }
@@ -64,8 +64,8 @@ static PapaStatus describe_score(PapaMetadata *m, const char *accuracy, const ch
 {
     if (isnan(score->accuracy))
         return PAPA_OK;
-    PAPA_TRY(papa_metadata_set(m, accuracy, "%.9g", score->accuracy));
-    PAPA_TRY(papa_metadata_set(m, loss, "%.9g", score->loss));
+    PAPA_TRY(papa_metadata_set_number(m, accuracy, score->accuracy));
+    PAPA_TRY(papa_metadata_set_number(m, loss, score->loss));
     return papa_metadata_set(m, n, "%lld", (long long)score->n);
 }
 
@@ -92,6 +92,7 @@ static PapaStatus describe_members(PapaMetadata *m, const PapaTraining *t, const
 static PapaStatus describe(PapaMetadata *m, const PapaTraining *t, const char *kind, const bool *taken, const PapaScore *val,
     const PapaScore *test)
 {
+    PAPA_TRY(papa_metadata_forget(m, t->model->onnx));
     PAPA_TRY(papa_metadata_set(m, "papa.kind", "%s", kind));
     PAPA_TRY(describe_recipe(t, m));
     PAPA_TRY(describe_members(m, t, taken));
@@ -149,7 +150,7 @@ static PapaStatus write_member(const PapaTraining *t, const PapaTrainReport *rep
     only[j] = true;
     snprintf(name, sizeof name, "member-%d.onnx", j);
     PapaStatus status;
-    PAPA_GOTO(describe(&m, t, "member", only, &report->members_val[j], &report->members[j]));
+    PAPA_GOTO(describe(&m, t, "member", only, &report->held_out.members[j], &report->test.members[j]));
     PAPA_GOTO(papa_metadata_set(&m, "papa.regularization", "mixup=%g,cutmix=%g,smoothing=%g,erasing=%g", (double)recipe->mixup,
         (double)recipe->cutmix, (double)recipe->smoothing, (double)recipe->erasing));
     status = write_network(t, t->trainer.stores[j], &m, name);
@@ -191,7 +192,7 @@ static PapaStatus write_ensemble(const PapaTraining *t, const PapaTrainReport *r
         goto out;
     PapaEnsembleOptions options = {.output = head->output, .softmax = head->softmax, .softmax_axis = head->softmax ? head->softmax_axis : 1,
         .probabilities = probabilities};
-    PAPA_GOTO(describe(&m, t, "ensemble", NULL, &t->ensemble_val, &report->ensemble));
+    PAPA_GOTO(describe(&m, t, "ensemble", NULL, &report->held_out.ensemble, &report->test.ensemble));
     PAPA_GOTO(papa_metadata_set(&m, "papa.ensemble", probabilities ? "probabilities" : "logits"));
     status = papa_ensemble_write(members, p, &options, (const char *const (*)[2])m.pairs, m.n, path);
 out:
@@ -206,9 +207,9 @@ PapaStatus papa_training_export(PapaTraining *t, const PapaTrainReport *report)
 {
     for (int j = 0; j < t->options.population; j++)
         PAPA_TRY(write_member(t, report, j));
-    PAPA_TRY(write_soup(t, "soup", t->soup, NULL, t->repair != NULL, &t->soup_val, &report->soup));
+    PAPA_TRY(write_soup(t, "soup", t->soup, NULL, t->repair != NULL, &report->held_out.soup, &report->test.soup));
     bool recalibrated = t->repair && papa_repair_has_statistics(t->repair) && report->n_greedy > 1;
     if (t->has_greedy)
-        PAPA_TRY(write_soup(t, "greedy", t->greedy, t->taken, recalibrated, &t->greedy_val, &report->greedy));
+        PAPA_TRY(write_soup(t, "greedy", t->greedy, t->taken, recalibrated, &report->held_out.greedy, &report->test.greedy));
     return write_ensemble(t, report);
 }

@@ -114,6 +114,12 @@ static PapaStatus check_grid(const char *option, const PapaGrid *grid, double hi
 static PapaStatus check_numbers(const PapaTrainOptions *o)
 {
     const Range ranges[] = {
+        {"test_split", o->test_split, 0, PAPA_SPLIT_TEST, 0},
+        {"method", o->method, 0, PAPA_METHOD_NONE, 0},
+        {"init", o->init, 0, PAPA_INIT_SAME, 0},
+        {"optimizer", o->optimizer, 0, PAPA_OPTIMIZER_ADAMW, 0},
+        {"schedule", o->schedule, 0, PAPA_SCHEDULE_CONSTANT, 0},
+        {"ensemble", o->ensemble, 0, PAPA_ENSEMBLE_PROBABILITIES, 0},
         {"val_fraction", o->val_fraction, 0, 1, OPEN_HIGH},
         {"n_norm", o->n_norm, 0, PAPA_MAX_CHANNELS, 0},
         {"population", o->population, 1, PAPA_MIX_MAX, 0},

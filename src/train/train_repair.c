@@ -25,14 +25,19 @@ static PapaStatus fill(void *context, PapaWorker *worker, float *input, int64_t 
         uint32_t source = t->repair_order[at % t->parts.n_train];
         papa_recipe_sample(&seat->host_samples[i], &recipe, &t->repair_feed.format, source, o->seed, -1, 0, at);
     }
-    return papa_feed_batch(&t->repair_feed, seat, input, &plain, n, false);
+    PAPA_TRY(papa_feed_batch(&t->repair_feed, seat, input, &plain, n, false));
+    atomic_fetch_add(&t->n_done, 1);
+    papa_meter_tick(&t->meter); /* it runs on the thread that called the library */
+    return PAPA_OK;
 }
 
 PapaStatus papa_training_open_repair(PapaTraining *t)
 {
-    const PapaTrainOptions *o = &t->options;
+    PapaTrainOptions *o = &t->options;
     if (!o->repair || o->population < 2)
         return PAPA_OK;
+    if (!o->repair_batches)
+        o->repair_batches = t->parts.n_train >= MANY_IMAGES ? 25 : 5;
     PapaDataInfo info = papa_data_info(t->data);
     int64_t batch = t->trainer.batch;
     PapaSeatPlan plan = {.batch = batch, .n_classes = 1, .fetch_bytes = papa_feed_fetch_bytes(t->data)};
@@ -44,10 +49,9 @@ PapaStatus papa_training_open_repair(PapaTraining *t)
         return papa_fail_memory(bytes, "the order of REPAIR's images");
     papa_data_order(t->repair_order, t->parts.train, t->parts.n_train, o->seed, -1, 0);
     PapaRepairOptions options = {
-        .batches = o->repair_batches ? o->repair_batches : t->parts.n_train >= MANY_IMAGES ? 25 : 5,
+        .batches = o->repair_batches,
         .batch = batch,
         .size = {info.channels, info.height, info.width},
-        .frozen_stats = o->freeze_bn,
         .fill = fill,
         .context = t,
     };

@@ -35,8 +35,7 @@ static PapaStatus compile(PapaTrainer *t, PapaNet **out, PapaMode mode, int64_t 
 {
     const PapaTrainOptions *o = t->options;
     PapaDataInfo info = papa_data_info(t->data);
-    PapaNetOptions options = {.mode = mode, .batch = batch, .size = {info.channels, info.height, info.width},
-        .frozen_stats = o->freeze_bn, .no_dropout = !o->dropout};
+    PapaNetOptions options = {.mode = mode, .batch = batch, .size = {info.channels, info.height, info.width}, .no_dropout = !o->dropout};
     return papa_net_compile(out, t->model, &options, t->crew->devs[0]);
 }
 

@@ -23,7 +23,7 @@ typedef struct PapaTraining {
     PapaCrew crew;
     PapaTrainer trainer;
     PapaScorer val, on_test;
-    atomic_llong n_scored;
+    atomic_llong n_done;         /* batches of the phase behind training */
     PapaMeter meter;
     PapaMetrics metrics;
 
@@ -37,8 +37,6 @@ typedef struct PapaTraining {
     float *plain, *soup, *greedy; /* device stores; soups */
     bool *taken;                 /* by member: in the greedy soup */
     bool has_greedy;             /* there were held-out images to choose on */
-    PapaScore *last_val;         /* by member, on the held-out images, as they are now */
-    PapaScore soup_val, greedy_val, ensemble_val;
     int64_t reached;             /* steps done by every member */
     bool stopped;
 

@@ -73,7 +73,7 @@ def listed(path, *patterns):
     """name -> (role, state)."""
     out = {}
     for line in run("list_tensors", path, *patterns).splitlines():
-        name, role, state = re.fullmatch(r"(\S+) +\(.*?\) +(.*\S) +(\w+)", line).groups()
+        name, role, state = re.fullmatch(r"(\S+) +\(.*?\) +([\w ]*\w) +(\w+)(?:: .+)?", line).groups()
         out[name] = role, state
     return out
 

@@ -295,6 +295,29 @@ static void check_errors(void)
     build_node(&b, "MatMul", "x w", "y");
     build_output(&b, "y", 4);
     check_refused(&b, PAPA_ERR_MISMATCH, "does not fit");
+
+    /* What is known only when the network runs computes in floats, by operators that are there at run time. */
+    b = begin_image();
+    build_int(build_node(&b, "Cast", "x", "i"), "to", ONNX__TENSOR_PROTO__DATA_TYPE__INT64);
+    build_int(build_node(&b, "Concat", "i i", "c"), "axis", 1);
+    build_int(build_node(&b, "Cast", "c", "y"), "to", ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT);
+    build_output(&b, "y", 4);
+    check_refused(&b, PAPA_ERR_UNSUPPORTED, "Cast node 'Cast_0': output 'i' has type INT64");
+    b = begin_image();
+    build_node(&b, "Equal", "x x", "t");
+    build_node(&b, "Where", "t x x", "y");
+    build_output(&b, "y", 4);
+    check_refused(&b, PAPA_ERR_UNSUPPORTED, "Equal node 'Equal_0': output 't' has type BOOL");
+    b = begin_image();
+    build_node(&b, "Floor", "x", "y");
+    build_output(&b, "y", 4);
+    check_refused(&b, PAPA_ERR_UNSUPPORTED, "Floor node 'Floor_0': needs a value known when the graph is built, but 'x' is computed");
+
+    b = begin_image();
+    build_tensor(&b, "w", 4, (int64_t[]){0, (int64_t)1 << 31, 1 << 30, 3}, &(float){0});
+    build_node(&b, "MatMul", "x w", "y");
+    build_output(&b, "y", 4);
+    check_refused(&b, PAPA_ERR_UNSUPPORTED, "tensor 'w': shape (0, 2147483648, 1073741824, 3) is too large");
 }
 
 int main(void)

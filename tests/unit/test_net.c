@@ -2,6 +2,7 @@
 #include "base/rng.h"
 #include "check.h"
 #include "model/net.h"
+#include "onnxbuild.h"
 
 #include <stdlib.h>
 
@@ -25,10 +26,8 @@ static PapaImageSize size_of(const PapaModel *model)
     return size.channels ? size : (PapaImageSize){1, 28, 28};
 }
 
-static PapaStatus set_up(Setup *s, const char *name, PapaMode mode, bool separate)
+static PapaStatus set_up_file(Setup *s, const char *path, PapaMode mode, bool separate)
 {
-    char path[1024];
-    snprintf(path, sizeof path, "%s/testdata/%s.onnx", PAPA_SOURCE_DIR, name);
     *s = (Setup){0};
     PAPA_TRY(papa_model_open(&s->model, path));
     PAPA_TRY(papa_model_select(s->model, &(PapaModelSelection){.decay_all = true}));
@@ -36,6 +35,13 @@ static PapaStatus set_up(Setup *s, const char *name, PapaMode mode, bool separat
     PapaNetOptions options = {.mode = mode, .batch = BATCH, .size = size_of(s->model), .separate_blocks = separate};
     PAPA_TRY(papa_net_compile(&s->net, s->model, &options, s->dev));
     return papa_worker_new(&s->worker, (const PapaNet *const[]){s->net}, 1, s->dev);
+}
+
+static PapaStatus set_up(Setup *s, const char *name, PapaMode mode, bool separate)
+{
+    char path[1024];
+    snprintf(path, sizeof path, "%s/testdata/%s.onnx", PAPA_SOURCE_DIR, name);
+    return set_up_file(s, path, mode, separate);
 }
 
 static void tear_down(Setup *s)
@@ -157,8 +163,83 @@ static void check_slope(const char *name)
     tear_down(&s);
 }
 
+/* logits = Concat(h + b0, h + b1, ..., h + b0) V: the gradient of b_k is the logits' own, summed over the batch, times rows of V. More inputs
+ * than an int has bits, as a dense network's last block has, and one that is read twice, whose second gradient is added to the first. */
+static void check_many_inputs(void)
+{
+    enum { PARTS = 40, WIDTH = 3 };
+    Setup s;
+    Build b = build_begin();
+    char names[PARTS * 5] = "", name[8], bias[16];
+    build_input(&b, "x", 4, (int64_t[]){-1, 1, 1, WIDTH});
+    build_node(&b, "Flatten", "x", "flat");
+    build_random(&b, "w", 2, (int64_t[]){WIDTH, WIDTH}, 1);
+    build_node(&b, "MatMul", "flat w", "h");
+    for (int k = 0; k < PARTS - 1; k++) {
+        snprintf(name, sizeof name, "a%d ", k);
+        snprintf(bias, sizeof bias, "h b%d", k);
+        build_random(&b, bias + strlen("h "), 1, (int64_t[]){WIDTH}, 1);
+        strcat(names, name);
+        build_node(&b, "Add", bias, name);
+    }
+    build_random(&b, "v", 2, (int64_t[]){PARTS * WIDTH, CLASSES}, 1);
+    build_int(build_node(&b, "Concat", strcat(names, "a0"), "c"), "axis", 1);
+    build_node(&b, "MatMul", "c v", "logits");
+    build_output(&b, "logits", 2);
+    build_write(&b, "many-inputs.onnx");
+    CHECK_OK(set_up_file(&s, "many-inputs.onnx", PAPA_MODE_TRAIN, false));
+    Result r;
+    CHECK_OK(pass(&s, &r, 0xFF));
+    float seed[BATCH * CLASSES];
+    fill_normal(seed, BATCH * CLASSES, 1);
+    const PapaParam *v = &s.model->params[0];
+    for (int i = 0; i < s.model->n_params; i++)
+        v = strcmp(s.model->params[i].name, "v") == 0 ? &s.model->params[i] : v;
+    int n_biases = 0;
+    for (int i = 0; i < s.model->n_params; i++) {
+        const PapaParam *p = &s.model->params[i];
+        int k;
+        if (sscanf(p->name, "b%d", &k) != 1)
+            continue;
+        n_biases++;
+        for (int j = 0; j < WIDTH; j++) {
+            double sum = 0;
+            for (int part = k; part < PARTS; part += part == 0 ? PARTS - 1 : PARTS)
+                for (int n = 0; n < BATCH * CLASSES; n++)
+                    sum += (double)seed[n] * r.params[v->offset + (part * WIDTH + j) * CLASSES + n % CLASSES];
+            CHECK(p->trained && fabs(r.grads[p->offset + j] - sum) < 1e-4, "%s[%d]: %g, expected %g", p->name, j, (double)r.grads[p->offset + j], sum);
+        }
+    }
+    CHECK(n_biases == PARTS - 1, "%d biases", n_biases);
+    free_result(&r);
+    tear_down(&s);
+}
+
+/* What only compiling finds out: the line names the file and the node. */
+static void check_refused(void)
+{
+    Setup s;
+    Build b = build_begin();
+    build_input(&b, "x", 4, (int64_t[]){-1, 1, 300, 300});
+    build_random(&b, "w", 4, (int64_t[]){1, 1, 1, 1}, 1);
+    build_node(&b, "Conv", "x w", "c");
+    build_node(&b, "GlobalMaxPool", "c", "m");
+    build_random(&b, "v", 2, (int64_t[]){1, CLASSES}, 1);
+    build_node(&b, "Flatten", "m", "f");
+    build_node(&b, "MatMul", "f v", "logits");
+    build_output(&b, "logits", 2);
+    build_write(&b, "refused.onnx");
+    CHECK_FAILS(set_up_file(&s, "refused.onnx", PAPA_MODE_TRAIN, false), PAPA_ERR_UNSUPPORTED,
+        "refused.onnx: GlobalMaxPool node 'GlobalMaxPool_1': window of 300 x 300");
+    tear_down(&s);
+    CHECK_OK(set_up_file(&s, "refused.onnx", PAPA_MODE_INFER, false));
+    tear_down(&s);
+}
+
 int main(void)
 {
+    check_many_inputs();
+    check_refused();
     static const char *const names[] = {"mlp", "lenet", "vgg", "resnet8", "resnet20", "resnet20-cifar"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         check_plan(names[i]);

@@ -249,6 +249,8 @@ static void test_metadata_and_infos(void)
     longer[sizeof longer - 1] = 0;
     CHECK_OK(open_case(&c, 8));
     CHECK_OK(papa_edit_set_metadata(c.edit, "fresh", "1"));
+    CHECK_OK(papa_edit_set_metadata(c.edit, "gone", "2"));
+    CHECK_OK(papa_edit_set_metadata(c.edit, "gone", NULL));
     CHECK_OK(papa_edit_set_metadata(c.edit, "key", "ignored"));
     CHECK_OK(papa_edit_set_metadata(c.edit, "key", longer));
     CHECK_OK(papa_edit_remove_value_info(c.edit, "y"));
@@ -259,6 +261,24 @@ static void test_metadata_and_infos(void)
     CHECK(!strcmp(papa_onnx_metadata(onnx, "key"), longer) && !strcmp(papa_onnx_metadata(onnx, "fresh"), "1"));
     CHECK(papa_onnx_model(onnx)->n_metadata_props == 2 && !strcmp(papa_onnx_model(onnx)->metadata_props[0]->key, "key"));
     CHECK(papa_onnx_graph(onnx)->n_value_info == 0 && papa_onnx_graph(onnx)->base.n_unknown_fields == 1);
+    papa_onnx_close(onnx);
+}
+
+static void test_metadata_removed(void)
+{
+    static const char *const metadata[][2] = {{"key", NULL}, {"fresh", "1"}};
+    Case c;
+    PapaOnnx *onnx;
+    CHECK_OK(open_case(&c, 8));
+    CHECK(papa_onnx_metadata(c.onnx, "key"), "nothing to remove");
+    PapaEnsembleMember member = {.onnx = c.onnx, .output = "z", .weight = 1};
+    CHECK_OK(papa_ensemble_write(&member, 1, &(PapaEnsembleOptions){.output = "z"}, metadata, 2, out_path));
+    CHECK_OK(papa_onnx_open(&onnx, out_path));
+    CHECK(!papa_onnx_metadata(onnx, "key") && papa_onnx_model(onnx)->n_metadata_props == 1, "an ensemble keeps it");
+    papa_onnx_close(onnx);
+    CHECK_OK(papa_edit_set_metadata(c.edit, "key", NULL));
+    CHECK_OK(reopen(&c, &onnx));
+    CHECK(papa_onnx_model(onnx)->n_metadata_props == 0, "an edit keeps it");
     papa_onnx_close(onnx);
 }
 
@@ -374,6 +394,7 @@ int main(void)
     test_nodes();
     test_foreign_node();
     test_metadata_and_infos();
+    test_metadata_removed();
     test_places();
     test_external();
     test_ensemble(3);

@@ -173,9 +173,28 @@ static void test_ties_and_special_values(void)
         CHECK(dx[i] == (i == 3 ? 1 : i == 4 ? 2 : i == 2 ? 3 : 0), "dx[%d] is %g", i, (double)dx[i]);
 }
 
+/* More taps than argmax can number, and larger still, as a file may ask for: without argmax there is no limit. */
+static void test_many_taps(void)
+{
+    PapaPool2d p = {1, 260, 260, 1, 1, 1, {260, 260}, {1, 1}, {1, 1}, {0, 0, 0, 0}, false};
+    float *x = FLOATS(260 * 260), y;
+    for (int i = 0; i < 260 * 260; i++)
+        x[i] = i == PAPA_POOL_MAX_TAPS ? 2 : 1;
+    CHECK_OK(papa_maxpool_fwd_cpu(one_thread, &p, &y, NULL, x));
+    CHECK(y == 2, "%g", (double)y);
+    p.K[0] = p.K[1] = INT32_MAX; /* the rest of the window is padding */
+    p.pad[2] = p.pad[3] = INT32_MAX - 260;
+    CHECK_OK(papa_maxpool_fwd_cpu(one_thread, &p, &y, NULL, x));
+    CHECK(y == 2, "%g", (double)y);
+    CHECK_OK(papa_avgpool_fwd_cpu(one_thread, &p, &y, x));
+    CHECK_NEAR(y, 1 + 1. / (260 * 260), 1e-6);
+    free(x);
+}
+
 int main(void)
 {
     if (kerneltest_begin()) {
+        test_many_taps();
         test_shapes();
         test_threads();
         test_ties_and_special_values();

@@ -137,11 +137,11 @@ static void soup_close(Soup *soup)
     papa_model_close(soup->model);
 }
 
-static PapaStatus soup_open(Soup *soup, const char *path, const char *freeze)
+static PapaStatus soup_open_selected(Soup *soup, const char *path, const PapaModelSelection *selection)
 {
     *soup = (Soup){.model = NULL};
     PAPA_TRY(papa_model_open(&soup->model, path));
-    PAPA_TRY(papa_model_select(soup->model, &(PapaModelSelection){.freeze = freeze, .decay_all = true, .make_biases = true}));
+    PAPA_TRY(papa_model_select(soup->model, selection));
     size_t bytes = (size_t)soup->model->store.n_total * sizeof(float);
     for (int k = 0; k < MEMBERS; k++) {
         PAPA_TRY(papa_device_alloc(dev, (void **)&soup->members[k], bytes, "a member"));
@@ -156,6 +156,11 @@ static PapaStatus soup_open(Soup *soup, const char *path, const char *freeze)
     PAPA_TRY(papa_device_alloc(dev, (void **)&soup->child, bytes, "a child"));
     soup->options = (PapaRepairOptions){.batches = BATCHES, .batch = BATCH, .size = {1, 6, 6}, .fill = fill, .context = &soup->fills};
     return papa_soup_mean(dev, soup->child, (const float *const *)soup->members, NULL, MEMBERS, &soup->model->store);
+}
+
+static PapaStatus soup_open(Soup *soup, const char *path, const char *freeze)
+{
+    return soup_open_selected(soup, path, &(PapaModelSelection){.freeze = freeze, .decay_all = true, .make_biases = true});
 }
 
 /* Means and standard deviations of the taps over all batches, (2, n_stats), malloc'ed; taps in arena. */
@@ -493,18 +498,37 @@ static void test_repair_with_normalization(void)
     soup_close(&soup);
 }
 
+/* What stands in front of a BatchNormalization is then a layer like the others: its goals are met, too. */
 static void test_frozen_statistics(void)
 {
     Soup soup;
     PapaRepair *r;
-    CHECK_OK(soup_open(&soup, write_normalized(), NULL));
-    soup.options.frozen_stats = true;
+    PapaArena arena = PAPA_ARENA_INIT;
+    PapaTap *taps;
+    int n_taps;
+    int64_t n;
+    float *of[MEMBERS], *after;
+    CHECK_OK(soup_open_selected(&soup, write_normalized(), &(PapaModelSelection){.freeze_bn = true, .decay_all = true, .make_biases = true}));
+    for (int k = 0; k < MEMBERS; k++)
+        CHECK_OK(measure(&of[k], &taps, &n_taps, &n, soup.model, &arena, soup.members[k]));
     CHECK_OK(papa_repair_new(&r, soup.model, &soup.options, dev, NULL));
     CHECK(!papa_repair_has_statistics(r), "statistics are frozen");
     CHECK_OK(papa_repair_recalibrate(r, soup.child));
     CHECK_OK(papa_repair_run(r, soup.child, (const float *const *)soup.members, NULL, MEMBERS));
     papa_repair_free(r);
     CHECK(*values_of(&soup, soup.child, "mean0") == 9 && *values_of(&soup, soup.child, "var1") == 9, "frozen statistics changed");
+    CHECK_OK(measure(&after, &taps, &n_taps, &n, soup.model, &arena, soup.child));
+    CHECK(n_taps == 2 && !strcmp(taps[0].value, "v1"), "%d layers, the first is %s", n_taps, taps[0].value);
+    for (int t = 0; t < n_taps; t++)
+        for (int64_t i = taps[t].offset; i < taps[t].offset + taps[t].n_channels; i++) {
+            double mean = (of[0][i] + of[1][i] + of[2][i]) / 3, std = (of[0][n + i] + of[1][n + i] + of[2][n + i]) / 3;
+            CHECK_NEAR(after[i], mean, 1e-4 * (fabs(mean) + std));
+            CHECK_NEAR(after[n + i], std, 1e-3 * std);
+        }
+    for (int k = 0; k < MEMBERS; k++)
+        free(of[k]);
+    free(after);
+    papa_arena_free(&arena);
     soup_close(&soup);
 }
 

@@ -109,11 +109,11 @@ static void check_files(const char *out, const PapaTrainReport *report)
     for (int j = 0; j < report->n_members; j++) {
         char name[32];
         snprintf(name, sizeof name, "member-%d", j);
-        scores_again(out, name, report->members[j]);
+        scores_again(out, name, report->test.members[j]);
     }
-    scores_again(out, "soup", report->soup);
-    scores_again(out, "greedy", report->greedy);
-    scores_again(out, "ensemble", report->ensemble);
+    scores_again(out, "soup", report->test.soup);
+    scores_again(out, "greedy", report->test.greedy);
+    scores_again(out, "ensemble", report->test.ensemble);
 }
 
 static void learns(const char *model, PapaTrainOptions o)
@@ -124,10 +124,10 @@ static void learns(const char *model, PapaTrainOptions o)
     if (status != PAPA_OK)
         return;
     CHECK(report.n_members == o.population && report.n_steps == 3 * 19, "%s: %d steps", model, (int)report.n_steps);
-    CHECK(report.mean.accuracy > .3, "%s learns nothing: %g", model, report.mean.accuracy);
-    CHECK(report.ensemble.accuracy >= report.mean.accuracy - .05, "%s: ensemble %g, members %g", model, report.ensemble.accuracy,
-        report.mean.accuracy);
-    CHECK(report.soup.loss < 2.4, "%s: soup's loss %g", model, report.soup.loss);
+    CHECK(report.test.mean.accuracy > .3, "%s learns nothing: %g", model, report.test.mean.accuracy);
+    CHECK(report.test.ensemble.accuracy >= report.test.mean.accuracy - .05, "%s: ensemble %g, members %g", model, report.test.ensemble.accuracy,
+        report.test.mean.accuracy);
+    CHECK(report.test.soup.loss < 2.4, "%s: soup's loss %g", model, report.test.soup.loss);
     CHECK(report.n_greedy >= 1 && report.n_greedy <= o.population, "greedy soup of %d", report.n_greedy);
     CHECK(!report.stopped, "stopped");
     check_files(o.out, &report);
@@ -216,8 +216,8 @@ static double spread(PapaTrainOptions o)
     PapaStatus status = train(&report, "mlp", &o, NULL);
     CHECK(status == PAPA_OK, "%s", papa_error());
     for (int j = 0; j < report.n_members; j++) {
-        low = fmin(low, report.members[j].loss);
-        high = fmax(high, report.members[j].loss);
+        low = fmin(low, report.test.members[j].loss);
+        high = fmax(high, report.test.members[j].loss);
     }
     papa_train_report_free(&report);
     return high - low;
@@ -384,6 +384,9 @@ static void metadata(void)
     CHECK(strcmp(m.pairs[1][1], "[\"a\",\"b\\\"\\\\\",\"c\\u000ad\"]") == 0, "%s", m.pairs[1][1]);
     CHECK_OK(papa_metadata_set_numbers(&m, "n", numbers, 3));
     CHECK(papa_metadata_numbers(m.pairs[2][1], back, 3) && back[0] == .5 && back[1] == -1e-20 && back[2] == 3, "%s", m.pairs[2][1]);
+    const double floats[] = {.1f, 1 / 3., 16777216};
+    CHECK_OK(papa_metadata_set_numbers(&m, "f", floats, 3));
+    CHECK(!strcmp(m.pairs[3][1], "0.1,0.33333333,16777216"), "%s", m.pairs[3][1]);
     CHECK(!papa_metadata_numbers("1,2", back, 3) && !papa_metadata_numbers("1,2,3,4", back, 3) && !papa_metadata_numbers("1,x,3", back,
         3), "lists of other lengths");
     papa_metadata_free(&m);
