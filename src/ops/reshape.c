@@ -1,5 +1,5 @@
 /* Operators that give elements another shape or type and leave them where they are: Reshape, Flatten, Squeeze, Unsqueeze,
- * Identity, Cast. At run time they are views: all float types compute in float32. */
+ * Identity, Cast, CastLike. At run time they are views: all float types compute in float32. */
 #include "graph/fold.h"
 #include "graph/op.h"
 
@@ -233,6 +233,18 @@ static PapaStatus cast_fold(PapaNode *node, PapaGraph *graph)
     return PAPA_OK;
 }
 
+static PapaStatus cast_like_shape(PapaNode *node, PapaGraph *graph)
+{
+    (void)graph;
+    return papa_set_output(node, 0, node->in[1]->type, &node->in[0]->shape);
+}
+
+/* The second input need not be known: its type is. */
+static PapaStatus cast_like_fold(PapaNode *node, PapaGraph *graph)
+{
+    return node->in[0]->kind == PAPA_VALUE_CONSTANT ? cast_fold(node, graph) : PAPA_OK;
+}
+
 const PapaOp papa_ops_reshape[] = {
     {.type = "Reshape", .since = 7, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(ReshapeAttrs),
         .init = reshape_init, .carries_role = true, .shape = reshape_shape, .fold = papa_fold_as_is, .is_view = is_view},
@@ -250,6 +262,9 @@ const PapaOp papa_ops_reshape[] = {
         .shape = papa_shape_same, .fold = papa_fold_as_is, .is_view = is_view, .layout = papa_layout_follow},
     {.type = "Cast", .since = 7, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(CastAttrs),
         .init = cast_init, .carries_role = true, .shape = cast_shape, .fold = cast_fold, .is_view = is_view,
+        .layout = papa_layout_follow},
+    {.type = "CastLike", .since = 15, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1,
+        .carries_role = true, .shape = cast_like_shape, .fold = cast_like_fold, .fold_by_shape = true, .is_view = is_view,
         .layout = papa_layout_follow},
     {0},
 };
