@@ -78,6 +78,7 @@ struct PapaValue {
     PapaValue *view_of;              /* shares this value's memory from its start; NULL: has its own */
     int index;                       /* in graph->values */
     int param;                       /* TENSOR: index in the model's parameter table, set by src/model; -1 */
+    bool fed;                        /* depends on the graph's inputs; set by papa_graph_infer */
     bool wants_grad;                 /* set by the memory plan before it asks op->keeps: something trained lies upstream, the loss downstream */
 };
 
@@ -119,6 +120,7 @@ typedef struct PapaGraph {
     int n_values, values_capacity;
     PapaValue **inputs;           /* those that are fed */
     int n_inputs;
+    int64_t file_batch;           /* the first dimension of inputs[0] where the file fixes it; 0: it doesn't */
     PapaValue **outputs;          /* as the file lists them, or as asked for */
     int n_outputs;
     size_t folded_bytes;          /* of constants made by folding */

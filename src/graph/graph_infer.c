@@ -6,9 +6,15 @@
 
 static PapaStatus infer_node(PapaNode *node, PapaGraph *graph)
 {
-    for (int i = 0; i < node->n_in; i++)
+    bool fed = false;
+    for (int i = 0; i < node->n_in; i++) {
         if (node->in[i] && !node->in[i]->has_shape)
             return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "the shape of its input '%s' is not known", node->in[i]->name);
+        fed |= node->in[i] && node->in[i]->fed;
+    }
+    for (int i = 0; i < node->n_out; i++)
+        if (node->out[i])
+            node->out[i]->fed = fed;
     PAPA_TRY(node->op->shape(node, graph));
     if (node->op->fold && (node->op->fold_by_shape || papa_all_constant(node)))
         PAPA_TRY(node->op->fold(node, graph));
@@ -69,6 +75,16 @@ static PapaStatus check_types(const PapaGraph *graph)
     return PAPA_OK;
 }
 
+/* Shapes that clash may come from a batch that the file fixes, in ways that Reshape's row does not know. */
+static PapaStatus fail_in_file(PapaStatus status, const PapaGraph *graph)
+{
+    const char *path = papa_onnx_path(graph->onnx);
+    const PapaShape *shape = graph->n_inputs ? &graph->inputs[0]->shape : NULL;
+    if (status == PAPA_ERR_MISMATCH && graph->file_batch && shape->rank && shape->dim[0] != graph->file_batch)
+        return papa_fail_in(status, "%s (which fixes its batch at %lld, here %lld)", path, (long long)graph->file_batch, (long long)shape->dim[0]);
+    return papa_fail_in(status, "%s", path);
+}
+
 PapaStatus papa_graph_infer(PapaGraph *graph, const PapaShape *input_shapes)
 {
     PapaStatus status = PAPA_OK;
@@ -76,12 +92,12 @@ PapaStatus papa_graph_infer(PapaGraph *graph, const PapaShape *input_shapes)
         if (!papa_shape_fits(&input_shapes[i]))
             PAPA_GOTO(papa_fail(PAPA_ERR_UNSUPPORTED, "input '%s': shape %s is too large", graph->inputs[i]->name, papa_shape_text(&input_shapes[i])));
         graph->inputs[i]->shape = input_shapes[i];
-        graph->inputs[i]->has_shape = true;
+        graph->inputs[i]->has_shape = graph->inputs[i]->fed = true;
     }
     for (int k = 0; k < graph->n_nodes; k++)
         PAPA_GOTO(infer_node(graph->nodes[k], graph));
     PAPA_GOTO(drop_dead(graph));
     PAPA_GOTO(check_types(graph));
 out:
-    return status == PAPA_OK ? PAPA_OK : papa_fail_in(status, "%s", papa_onnx_path(graph->onnx));
+    return status == PAPA_OK ? PAPA_OK : fail_in_file(status, graph);
 }

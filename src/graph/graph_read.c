@@ -386,6 +386,13 @@ static PapaStatus find_roles(PapaGraph *graph)
 
 /* ---------------------------------------------------------------- the whole */
 
+static int64_t first_dim(const Onnx__ValueInfoProto *input)
+{
+    const Onnx__TensorShapeProto *shape = input->type && input->type->tensor_type ? input->type->tensor_type->shape : NULL;
+    const Onnx__TensorShapeProto__Dimension *dim = shape && shape->n_dim ? shape->dim[0] : NULL;
+    return dim && dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && dim->dim_value > 0 ? dim->dim_value : 0;
+}
+
 static PapaStatus add_inputs(Reader *r)
 {
     PapaGraph *graph = r->graph;
@@ -402,6 +409,8 @@ static PapaStatus add_inputs(Reader *r)
         PapaValue *value = papa_graph_new_value(graph, input->name, PAPA_VALUE_INPUT, tensor ? tensor->elem_type : 0, NULL);
         if (!value)
             return PAPA_ERR_MEMORY;
+        if (!graph->n_inputs)
+            graph->file_batch = first_dim(input);
         graph->inputs[graph->n_inputs++] = value;
         PAPA_TRY(papa_names_put(&r->values, value->name, value));
     }

@@ -66,8 +66,13 @@ static PapaStatus find_input(PapaHead *head, const PapaModel *model)
         const Onnx__TensorShapeProto *shape = float_tensor_shape(input);
         if (head->input)
             return papa_fail(PAPA_ERR_UNSUPPORTED, "%s: has the inputs '%s' and '%s'; an image classifier has one", path, head->input, input->name);
+        const Onnx__TypeProto__Tensor *tensor = input->type ? input->type->tensor_type : NULL;
         if (!shape || shape->n_dim < 2 || shape->n_dim > 4)
-            return papa_fail(PAPA_ERR_MISMATCH, "%s: input '%s' is no batch of images: expected floats of rank 2 to 4", path, input->name);
+            return papa_fail(PAPA_ERR_MISMATCH, "%s: input '%s' is no batch of images: expected floats of rank 2 to 4, found %s of rank %zu", path,
+                input->name, tensor ? papa_type_name(tensor->elem_type) : "no tensor", tensor && tensor->shape ? tensor->shape->n_dim : 0);
+        if (shape->n_dim == 4 && known_dim(shape, 1) > 3 && (known_dim(shape, 3) == 1 || known_dim(shape, 3) == 3))
+            return papa_fail(PAPA_ERR_UNSUPPORTED, "%s: input '%s' takes %lldx%lldx%lld, channels last: expected channels x height x width", path,
+                input->name, (long long)known_dim(shape, 1), (long long)known_dim(shape, 2), (long long)known_dim(shape, 3));
         head->input = input->name;
         head->input_rank = (int)shape->n_dim;
         if (shape->n_dim == 4)
@@ -80,13 +85,17 @@ static PapaStatus find_input(PapaHead *head, const PapaModel *model)
     return head->input ? PAPA_OK : papa_fail(PAPA_ERR_MISMATCH, "%s: has no input", path);
 }
 
+static bool may_classify(const Onnx__GraphProto *graph, size_t output)
+{
+    const Onnx__TensorShapeProto *shape = float_tensor_shape(graph->output[output]);
+    return graph->n_output == 1 || (shape && shape->n_dim == 2);
+}
+
 static const Onnx__ValueInfoProto *choose_output(const Onnx__GraphProto *graph, const char *name)
 {
-    for (size_t i = 0; i < graph->n_output; i++) {
-        const Onnx__TensorShapeProto *shape = float_tensor_shape(graph->output[i]);
-        if (name ? strcmp(graph->output[i]->name, name) == 0 : graph->n_output == 1 || (shape && shape->n_dim == 2))
+    for (size_t i = 0; i < graph->n_output; i++)
+        if (name ? strcmp(graph->output[i]->name, name) == 0 : may_classify(graph, i))
             return graph->output[i];
-    }
     return NULL;
 }
 
@@ -108,6 +117,8 @@ static PapaStatus find_logits(PapaHead *head, const Onnx__GraphProto *graph)
         maker = maker_of(graph, maker->input[0]);
     if (!maker || maker->n_input != 1)
         return PAPA_OK;
+    if (strcmp(maker->op_type, "Sigmoid") == 0 || strcmp(maker->op_type, "HardSigmoid") == 0)
+        head->squashed = maker->op_type;
     head->softmax = strcmp(maker->op_type, "Softmax") == 0 ? 1 : strcmp(maker->op_type, "LogSoftmax") == 0 ? 2 : 0;
     if (!head->softmax)
         return PAPA_OK;
@@ -117,6 +128,18 @@ static PapaStatus find_logits(PapaHead *head, const Onnx__GraphProto *graph)
     head->logits = maker->input[0];
     return axis == 1 || axis == -1 ? PAPA_OK
                                    : papa_fail(PAPA_ERR_UNSUPPORTED, "%s: a final softmax over axis %lld is no classifier's", papa_node_label(maker), (long long)axis);
+}
+
+/* Arithmetic on the input as it comes is a normalisation. */
+static const char *input_arithmetic(const Onnx__GraphProto *graph, const char *input)
+{
+    static const char *const types[] = {"Add", "Sub", "Mul", "Div"};
+    for (size_t i = 0; i < graph->n_node; i++)
+        for (size_t k = 0; k < graph->node[i]->n_input; k++)
+            for (size_t t = 0; t < sizeof types / sizeof *types; t++)
+                if (strcmp(graph->node[i]->input[k], input) == 0 && strcmp(graph->node[i]->op_type, types[t]) == 0)
+                    return types[t];
+    return NULL;
 }
 
 PapaStatus papa_model_head(PapaHead *out, const PapaModel *model, const char *output_name)
@@ -131,6 +154,9 @@ PapaStatus papa_model_head(PapaHead *out, const PapaModel *model, const char *ou
         return papa_fail(PAPA_ERR_MISMATCH, "%s: none of its %zu outputs is a float tensor of rank 2; name the classifier's", papa_onnx_path(model->onnx),
             graph->n_output);
     head.output = output->name;
+    head.normalizes = input_arithmetic(graph, head.input);
+    for (size_t i = 0; i < graph->n_output; i++)
+        head.n_outputs += may_classify(graph, i);
     const Onnx__TensorShapeProto *shape = float_tensor_shape(output);
     if (shape && shape->n_dim > 1)
         head.n_classes = (int)known_dim(shape, 1);

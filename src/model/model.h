@@ -37,6 +37,9 @@ typedef struct PapaHead {
     const char *logits;    /* the value the loss is taken on */
     int softmax;           /* 0 none, 1 Softmax, 2 LogSoftmax: what stands between logits and output */
     int softmax_axis;
+    int n_outputs;         /* outputs of the file that could be a classifier's: output is one of them */
+    const char *squashed;  /* the type of the node that makes output where it squashes scores one by one (Sigmoid ...); NULL: none */
+    const char *normalizes; /* the type of an arithmetic node that reads the input as it comes; NULL: none */
     int input_rank;        /* 4: (N, C, H, W); 3: (N, H, W); 2: (N, features), features = C * H * W */
     PapaImageSize size;    /* of the input; 0 where the file leaves it open */
     int64_t features;      /* rank 2; 0 where the file leaves it open */

@@ -1,5 +1,5 @@
 /* Operators that give elements another shape or type and leave them where they are: Reshape, Flatten, Squeeze, Unsqueeze,
- * Identity, Cast. At run time they are views: all float types compute in float32. */
+ * Identity, Cast, CastLike. At run time they are views: all float types compute in float32. */
 #include "graph/fold.h"
 #include "graph/op.h"
 
@@ -24,9 +24,16 @@ static PapaStatus reshape_init(PapaNode *node, PapaGraph *graph)
     return papa_attr_int(node->proto, "allowzero", 0, &((ReshapeAttrs *)node->attrs)->allowzero);
 }
 
+/* A file made for a fixed batch names it as the first axis of its Reshapes. Where that is the batch's axis, as it was in front of the
+ * Reshape, it means the batch at hand. */
+static bool is_batch(const PapaNode *node, const PapaGraph *graph, int64_t dim)
+{
+    const PapaValue *x = node->in[0];
+    return x->fed && x->kind != PAPA_VALUE_CONSTANT && graph->file_batch == dim && x->shape.rank && x->shape.dim[0] == graph->inputs[0]->shape.dim[0];
+}
+
 static PapaStatus reshape_shape(PapaNode *node, PapaGraph *graph)
 {
-    (void)graph;
     const PapaShape *x = &node->in[0]->shape;
     bool allowzero = ((const ReshapeAttrs *)node->attrs)->allowzero;
     const int64_t *dims;
@@ -40,7 +47,8 @@ static PapaStatus reshape_shape(PapaNode *node, PapaGraph *graph)
     for (int k = 0; k < y.rank; k++) {
         if (dims[k] < -1 || (dims[k] == -1 && open >= 0) || (dims[k] == 0 && !allowzero && k >= x->rank))
             return papa_node_fail(node, PAPA_ERR_FORMAT, "axis %d of the new shape is %lld", k, (long long)dims[k]);
-        y.dim[k] = dims[k] == 0 && !allowzero ? x->dim[k] : dims[k];
+        bool copied = (dims[k] == 0 && !allowzero) || (k == 0 && is_batch(node, graph, dims[k]));
+        y.dim[k] = copied ? x->dim[k] : dims[k];
         zero |= y.dim[k] == 0;
         if (dims[k] == -1)
             open = k;
@@ -225,6 +233,18 @@ static PapaStatus cast_fold(PapaNode *node, PapaGraph *graph)
     return PAPA_OK;
 }
 
+static PapaStatus cast_like_shape(PapaNode *node, PapaGraph *graph)
+{
+    (void)graph;
+    return papa_set_output(node, 0, node->in[1]->type, &node->in[0]->shape);
+}
+
+/* The second input need not be known: its type is. */
+static PapaStatus cast_like_fold(PapaNode *node, PapaGraph *graph)
+{
+    return node->in[0]->kind == PAPA_VALUE_CONSTANT ? cast_fold(node, graph) : PAPA_OK;
+}
+
 const PapaOp papa_ops_reshape[] = {
     {.type = "Reshape", .since = 7, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(ReshapeAttrs),
         .init = reshape_init, .carries_role = true, .shape = reshape_shape, .fold = papa_fold_as_is, .is_view = is_view},
@@ -242,6 +262,9 @@ const PapaOp papa_ops_reshape[] = {
         .shape = papa_shape_same, .fold = papa_fold_as_is, .is_view = is_view, .layout = papa_layout_follow},
     {.type = "Cast", .since = 7, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(CastAttrs),
         .init = cast_init, .carries_role = true, .shape = cast_shape, .fold = cast_fold, .is_view = is_view,
+        .layout = papa_layout_follow},
+    {.type = "CastLike", .since = 15, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1,
+        .carries_role = true, .shape = cast_like_shape, .fold = cast_like_fold, .fold_by_shape = true, .is_view = is_view,
         .layout = papa_layout_follow},
     {0},
 };

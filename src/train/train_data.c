@@ -22,6 +22,11 @@ PapaStatus papa_training_open_model(PapaTraining *t, const PapaModel *model)
     if (has_convolution(t->model) && !t->model->has_statistics)
         papa_remark(t->hooks, "%s has convolutions but no BatchNormalization (folded away, or never there): it trains without",
             papa_onnx_path(t->model->onnx));
+    const PapaHead *head = &t->model->head;
+    if (!o->output && head->n_outputs > 1)
+        papa_remark(t->hooks, "the classifier is output '%s', the first of %d that could be", head->output, head->n_outputs);
+    if (head->squashed)
+        papa_remark(t->hooks, "output '%s' comes out of a %s, from 0 to 1: the loss takes it for scores of any size", head->output, head->squashed);
     return PAPA_OK;
 }
 
@@ -133,6 +138,9 @@ PapaStatus papa_training_normalize(PapaTraining *t)
         papa_remark(t->hooks, "images are normalised as %s says", papa_onnx_path(t->model->onnx));
         return PAPA_OK;
     }
+    if (!o->n_norm && t->model->head.normalizes)
+        papa_remark(t->hooks, "%s seems to normalise its input itself (%s) and is fed normalised images; --mean %s feed it pixels from 0 to 1",
+            papa_onnx_path(t->model->onnx), t->model->head.normalizes, info.channels == 3 ? "0,0,0 --std 1,1,1" : "0 --std 1");
     if (!o->n_norm)
         return papa_data_stats(t->mean, t->std, t->data, t->parts.train, t->parts.n_train, t->crew.pool);
     if (o->n_norm != info.channels)
