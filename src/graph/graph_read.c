@@ -284,6 +284,7 @@ static PapaStatus add_node(Reader *r, const Onnx__NodeProto *proto)
 /* What the passes over roles know of each value, by index. */
 typedef struct RoleState {
     bool from_tensor; /* a float tensor of the file, or one that was only moved or renamed */
+    bool single;      /* likewise, of one element */
     bool raw;         /* depends on the graph's inputs through no weight */
 } RoleState;
 
@@ -321,7 +322,8 @@ static PapaStatus mark_sources(PapaGraph *graph, RoleState *states)
             PAPA_TRY(shape_moved(node, graph));
         for (int i = 0; i < node->n_out; i++)
             if (node->out[i])
-                states[node->out[i]->index] = (RoleState){.from_tensor = moved, .raw = raw && !learned};
+                states[node->out[i]->index] = (RoleState){
+                    .from_tensor = moved, .single = moved && states[node->in[0]->index].single, .raw = raw && !learned};
     }
     return PAPA_OK;
 }
@@ -355,8 +357,11 @@ static PapaStatus find_roles(PapaGraph *graph)
     bool *read = PAPA_NEW_ARRAY(&graph->arena, bool, graph->n_values);
     if (!states || !read)
         return PAPA_ERR_MEMORY;
-    for (int i = 0; i < graph->n_values; i++)
-        states[i] = (RoleState){.from_tensor = graph->values[i]->kind == PAPA_VALUE_TENSOR, .raw = graph->values[i]->kind == PAPA_VALUE_INPUT};
+    for (int i = 0; i < graph->n_values; i++) {
+        const PapaValue *value = graph->values[i];
+        const bool tensor = value->kind == PAPA_VALUE_TENSOR;
+        states[i] = (RoleState){tensor, tensor && papa_shape_count(&value->shape) == 1, value->kind == PAPA_VALUE_INPUT};
+    }
     PAPA_TRY(mark_sources(graph, states));
     for (int k = graph->n_nodes - 1; k >= 0; k--) {
         PapaNode *node = graph->nodes[k];
@@ -369,7 +374,8 @@ static PapaStatus find_roles(PapaGraph *graph)
             int64_t fan_in;
             PapaRole role = role_at(node, i, &fan_in);
             take_role(node->in[i], role, fan_in);
-            for (int j = 0; j < node->n_out && i == 0 && node->op->carries_role; j++)
+            const bool carried = i == 0 && node->op->carries_role && !(node->op->repeats && states[node->in[0]->index].single);
+            for (int j = 0; j < node->n_out && carried; j++)
                 if (node->out[j])
                     take_role(node->in[0], node->out[j]->role, node->out[j]->fan_in);
         }
