@@ -8,7 +8,7 @@
  * where g = k / (K / groups) and x is 0 outside its map. The sizes must agree:
  *     OH = (H + pad[0] + pad[2] - dilation[0] * (R - 1) - 1) / stride[0] + 1, rounded down, and OW likewise.
  * The form of the weights that a library wants is made in the workspace by each call. Nothing is allocated; asynchronous
- * on dev's stream. N = 0 and empty maps are allowed: then y and dx are empty, dw and db are sums of nothing. */
+ * on dev's stream. N, OH and OW may be 0: then y is empty, and dx, dw and db are sums of nothing. */
 #ifndef PAPA_CONV_H
 #define PAPA_CONV_H
 
@@ -44,7 +44,7 @@ papa_conv_free_fn papa_conv_free_cpu, papa_conv_free_cuda;
 typedef size_t papa_conv_workspace_fn(const PapaConv *conv, PapaConvPass pass);
 papa_conv_workspace_fn papa_conv_workspace_cpu, papa_conv_workspace_cuda;
 
-/* One line for reports and benchmarks: what computes this pass, as "winograd avx512" or oneDNN's name for it. */
+/* One line for reports and benchmarks: what computes this pass, as "winograd avx512" or oneDNN's name for it. Lives as long as conv. */
 typedef const char *papa_conv_describe_fn(const PapaConv *conv, PapaConvPass pass);
 papa_conv_describe_fn papa_conv_describe_cpu, papa_conv_describe_cuda;
 

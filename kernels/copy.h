@@ -2,7 +2,7 @@
  *
  * A region is a box of indices with one stride per axis for each side, in elements; strides may be negative, and a from_stride
  * of 0 reads an element again. Pointers are to the element of index (0, ..., 0). Elements written by one call are distinct, so
- * axes and pieces may be walked in any order. Nothing is allocated; asynchronous on dev's stream. */
+ * axes and pieces may be walked in any order. Dimensions may be 0. Nothing is allocated; asynchronous on dev's stream. */
 #ifndef PAPA_COPY_H
 #define PAPA_COPY_H
 

@@ -9,11 +9,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* y = f(x); what backward needs saved stands behind. NaN gives NaN, in every one. */
+/* y = f(x); what backward needs saved stands behind. NaN gives NaN, in every one. The gradient at x = 0 of RELU, LEAKY, ELU
+ * and SELU is that of the negative side, as in PyTorch. */
 typedef enum PapaUnary {
     PAPA_UNARY_RELU,    /* max(0, x); y */
     PAPA_UNARY_LEAKY,   /* x < 0 ? a * x : x; x */
-    PAPA_UNARY_CLIP,    /* min(b, max(a, x)); y. The gradient passes strictly between the bounds */
+    PAPA_UNARY_CLIP,    /* min(b, max(a, x)); y. The gradient passes strictly between the bounds: 0 on both */
     PAPA_UNARY_SIGMOID, /* 1 / (1 + exp(-x)); y */
     PAPA_UNARY_TANH,    /* y */
     PAPA_UNARY_NEG,     /* -x; nothing */

@@ -77,7 +77,7 @@ INLINE float unary_gradient(PapaUnary f, float dy, float saved, float a, float b
     float e, t;
     switch (f) {
     case PAPA_UNARY_RELU: return saved > 0 ? dy : 0;
-    case PAPA_UNARY_LEAKY: return saved < 0 ? a * dy : dy;
+    case PAPA_UNARY_LEAKY: return saved > 0 ? dy : a * dy;
     case PAPA_UNARY_CLIP: return ((saved > a) & (saved < b)) ? dy : 0;
     case PAPA_UNARY_SIGMOID: return dy * saved * (1.f - saved);
     case PAPA_UNARY_TANH: return dy * (1.f - saved * saved);
@@ -90,9 +90,9 @@ INLINE float unary_gradient(PapaUnary f, float dy, float saved, float a, float b
     case PAPA_UNARY_SQUARE: return 2.f * dy * x;
     case PAPA_UNARY_POW: return a == 0 ? 0 : dy * a * powf(x, a - 1.f);
     case PAPA_UNARY_ERF: return dy * 1.12837917f * papa_expf(-x * x);
-    case PAPA_UNARY_ELU: return x < 0 ? dy * a * b * papa_expf(b * x) : dy;
-    case PAPA_UNARY_SELU: return x < 0 ? dy * a * papa_expf(x) : dy * b;
-    case PAPA_UNARY_HARD_SIGMOID: return (saved > 0) & (saved < 1) ? a * dy : 0;
+    case PAPA_UNARY_ELU: return x > 0 ? dy : dy * a * b * papa_expf(b * x);
+    case PAPA_UNARY_SELU: return x > 0 ? dy * b : dy * a * papa_expf(x);
+    case PAPA_UNARY_HARD_SIGMOID: return ((saved > 0) & (saved < 1)) ? a * dy : 0;
     case PAPA_UNARY_HARD_SWISH: return x <= -3 ? 0 : x >= 3 ? dy : dy * (x * (1.f / 3) + .5f);
     case PAPA_UNARY_SWISH: t = sigmoid(a * x); return dy * t * (1.f + a * x * (1.f - t));
     case PAPA_UNARY_SOFTPLUS: return dy * sigmoid(x);

@@ -3,8 +3,9 @@
  * The one public header. Opaque handles, options structs with documented defaults, a status from everything that can
  * fail. The library never prints and never exits: remarks and progress go to the caller's hooks.
  *
- * Shapes are written in ONNX's order (N, C, H, W) and sizes are in elements unless a name says bytes. Strings are UTF-8.
- * Functions are safe to call from several threads on different handles. A handle may be freed by passing NULL too. */
+ * Shapes are written in ONNX's order (N, C, H, W) and sizes are in elements unless a name says bytes. Strings are UTF-8; those passed
+ * in are borrowed for the call, those handed out belong to the handle they came from. Functions are safe to call from several threads
+ * on different handles. Closing or freeing NULL does nothing. A function that fails leaves nothing to free. */
 #ifndef PAPA_H
 #define PAPA_H
 
@@ -32,7 +33,8 @@ typedef enum PapaStatus {
     PAPA_ERR_STOPPED,     /* the caller's stop flag was set before there was anything to deliver */
 } PapaStatus;
 
-/* One line about the last failure on this thread: which file, node, tensor or image; what was expected and found. */
+/* One line about the last failure on this thread: which file, node, tensor or image; what was expected and found. Valid until the
+ * next failure on this thread; "" before the first. */
 const char *papa_error(void);
 
 /* "major.minor.patch" of the library. */
@@ -40,24 +42,31 @@ const char *papa_version(void);
 
 /* ---------------------------------------------------------------- hooks */
 
-typedef enum PapaPhase { PAPA_PHASE_TRAIN, PAPA_PHASE_EVALUATE, PAPA_PHASE_REPAIR, PAPA_PHASE_SOUP, PAPA_PHASE_LOAD } PapaPhase;
+typedef enum PapaPhase {
+    PAPA_PHASE_TRAIN,    /* steps of members */
+    PAPA_PHASE_EVALUATE, /* batches of networks */
+    PAPA_PHASE_REPAIR,   /* batches through parents and child */
+    PAPA_PHASE_SOUP,     /* choosing the greedy soup: batches of its candidates */
+    PAPA_PHASE_LOAD,     /* images that are decoded */
+} PapaPhase;
 
 typedef struct PapaProgress {
     PapaPhase phase;
-    int64_t done, total;      /* steps of the phase, over all members */
+    int64_t done, total;      /* of what the phase counts, over all members */
     int64_t n_images;         /* images this phase has gone through so far */
     double seconds;           /* since the phase began */
     int epoch, n_epochs;      /* PAPA_PHASE_TRAIN: the epoch under way, from 1 */
-    double loss;              /* PAPA_PHASE_TRAIN: mean over the members of the last finished interval; NaN before */
+    double loss;              /* PAPA_PHASE_TRAIN: mean over the members' last steps; NaN before the first */
     double learning_rate;     /* PAPA_PHASE_TRAIN: of the last step */
 } PapaProgress;
 
-/* All members may be NULL. Called on the thread that called the library, at most about ten times a second. */
+/* All members may be NULL. Called on the thread that called the library; progress at most about ten times a second, and at a phase's end. */
 typedef struct PapaHooks {
     void *context;
     void (*remark)(void *context, const char *line);                /* one line that the user should see */
     void (*progress)(void *context, const PapaProgress *progress);
-    const volatile sig_atomic_t *stop;                              /* non-zero: finish the step, deliver what there is */
+    const volatile sig_atomic_t *stop;  /* non-zero: training finishes its step and the rest of the call delivers what there is; a call
+                                           that has nothing to deliver fails with PAPA_ERR_STOPPED */
 } PapaHooks;
 
 /* ---------------------------------------------------------------- devices */
@@ -86,7 +95,9 @@ typedef struct PapaImageSize {
  *   - a folder with one folder of JPEG files per class, or with train/ and test/ (or val/) folders of such. Classes are
  *     numbered in byte order of their folders' names.
  * size says what a model takes: JPEG files are decoded to it (shorter side resized, centre crop; gray for one channel).
- * Errors: PAPA_ERR_IO (not there), PAPA_ERR_FORMAT (names file and fault), PAPA_ERR_MISMATCH, PAPA_ERR_MEMORY. */
+ * Where such a folder has no train/ and test/ both splits are all of its images.
+ * Errors: PAPA_ERR_IO (not there), PAPA_ERR_FORMAT (names file and fault), PAPA_ERR_MISMATCH (images of another size, JPEG files for
+ * channels other than 1 and 3), PAPA_ERR_MEMORY, PAPA_ERR_STOPPED. */
 PapaStatus papa_data_open(PapaData **out, const char *name, PapaSplit split, PapaImageSize size, const PapaHooks *hooks);
 void papa_data_close(PapaData *data);
 
@@ -122,27 +133,39 @@ PapaStatus papa_model_info(PapaModelInfo *out, const PapaModel *model, const cha
 
 /* ---------------------------------------------------------------- training */
 
-typedef enum PapaMethod { PAPA_METHOD_PAPA, PAPA_METHOD_ALL, PAPA_METHOD_2, PAPA_METHOD_NONE } PapaMethod;
-typedef enum PapaInit { PAPA_INIT_FILE, PAPA_INIT_RANDOM, PAPA_INIT_SAME } PapaInit;
+typedef enum PapaMethod {
+    PAPA_METHOD_PAPA, /* every few steps each member moves a little to the mean: w <- a w + (1 - a) mean, a following the rate */
+    PAPA_METHOD_ALL,  /* every few epochs all become the mean, REPAIRed */
+    PAPA_METHOD_2,    /* every few epochs they become the means of random pairs, REPAIRed */
+    PAPA_METHOD_NONE, /* independent members */
+} PapaMethod;
+
+typedef enum PapaInit {
+    PAPA_INIT_FILE,   /* every member starts from the file's weights */
+    PAPA_INIT_RANDOM, /* every member draws its own */
+    PAPA_INIT_SAME,   /* all start from member 0's draw */
+} PapaInit;
+
 typedef enum PapaOptimizer { PAPA_OPTIMIZER_SGD, PAPA_OPTIMIZER_ADAM, PAPA_OPTIMIZER_ADAMW } PapaOptimizer;
 typedef enum PapaSchedule { PAPA_SCHEDULE_COSINE, PAPA_SCHEDULE_STEPS, PAPA_SCHEDULE_CONSTANT } PapaSchedule;
 typedef enum PapaEnsembleMean { PAPA_ENSEMBLE_LOGITS, PAPA_ENSEMBLE_PROBABILITIES } PapaEnsembleMean;
 
 #define PAPA_MAX_GRID 8
 
-/* The values that one regularisation takes over the population; every member gets one cell of the Cartesian grid. */
+/* The values that one regularisation takes over the population; every member gets one cell of the Cartesian grid. n 0: only the value 0. */
 typedef struct PapaGrid {
     float values[PAPA_MAX_GRID];
     int n;
 } PapaGrid;
 
+/* Behind each: its default, as papa_train_defaults sets it. A value out of range is PAPA_ERR_ARGUMENT and names the field. */
 typedef struct PapaTrainOptions {
     /* data */
     const char *data;         /* NULL (default): "fashion-mnist" where the model fits it, else an error that says what to pass */
     const char *test_data;    /* NULL (default): data */
     PapaSplit test_split;     /* PAPA_SPLIT_TEST; the split of test_data that the final scores are taken on */
     float val_fraction;       /* 0.02; of the training images, held out for choosing soups */
-    int n_norm;               /* 0 (default): mean and std measured on the training images */
+    int n_norm;               /* 0 (default): mean and std as the file's metadata says with PAPA_INIT_FILE, else measured on the training images */
     float mean[4], std[4];    /* per channel on a 0 to 1 scale, where n_norm channels are given */
     bool fold_normalization;  /* false; true: exported files take pixels on a 0 to 1 scale */
     const char *output;       /* NULL: chosen as papa_model_info says */
@@ -204,8 +227,8 @@ PapaStatus papa_model_list_tensors(const PapaModel *model, const PapaTrainOption
 typedef struct PapaScore {
     double accuracy;  /* top-1, 0 to 1; NaN: not measured */
     double top5;      /* NaN with fewer than 10 classes */
-    double loss;      /* mean cross-entropy */
-    int64_t n;
+    double loss;      /* mean cross-entropy, natural logarithm */
+    int64_t n;        /* images */
 } PapaScore;
 
 /* The scores of one run's networks on one set of images; all NaN where there are no such images. */
@@ -224,13 +247,15 @@ typedef struct PapaTrainReport {
     int n_greedy;                /* members in the greedy soup; 0: there is none */
     double seconds, images_per_second; /* of training */
     int64_t n_steps;             /* per member */
-    int64_t arena_bytes, member_bytes; /* memory: per worker; per member */
+    int64_t arena_bytes;         /* each worker's activations, gradients of activations and workspace */
+    int64_t member_bytes;        /* each member's parameters, optimiser state and data order */
     bool stopped;                /* the stop flag ended training early */
 } PapaTrainReport;
 
 /* Trains a population and writes into options->out: member-N.onnx, soup.onnx, greedy.onnx, ensemble.onnx, metrics.csv.
- * out may be NULL. Free the report with papa_train_report_free.
- * Errors: any; nothing half-written is left. */
+ * (greedy.onnx only where images are held out.) The model is opened again by its path. Free the report with papa_train_report_free.
+ * Errors: any; PAPA_ERR_ARGUMENT where an option's value is at fault, also one that only the model or the data make wrong (a batch larger
+ * than the data, a pattern that matches nothing). Every file appears whole or not at all. */
 PapaStatus papa_train(PapaTrainReport *out, const PapaModel *model, const PapaTrainOptions *options, const PapaHooks *hooks);
 void papa_train_report_free(PapaTrainReport *report);
 
@@ -239,8 +264,8 @@ void papa_train_report_free(PapaTrainReport *report);
 typedef struct PapaEvalOptions {
     int batch;                /* 250 */
     const char *output;       /* NULL: chosen as papa_model_info says */
-    int n_norm;               /* 0 (default): as the file's metadata says, else the data set's own statistics */
-    float mean[4], std[4];
+    int n_norm;               /* 0 (default): as the file's metadata says, else the data set's own statistics, with a remark */
+    float mean[4], std[4];    /* per channel on a 0 to 1 scale, where n_norm channels are given */
     PapaDeviceOptions device;
 } PapaEvalOptions;
 
@@ -248,9 +273,12 @@ void papa_eval_defaults(PapaEvalOptions *out);
 
 typedef struct PapaEvalReport {
     PapaScore score;
-    double seconds, images_per_second;
+    double seconds, images_per_second; /* of scoring, without opening */
 } PapaEvalReport;
 
+/* Scores the model on all images of data. A final Softmax or LogSoftmax is recognised; any other output is taken for logits.
+ * Errors: PAPA_ERR_ARGUMENT (options), PAPA_ERR_MISMATCH (model and data), PAPA_ERR_UNSUPPORTED (operators: lists them), PAPA_ERR_STOPPED
+ * (no half score), and those of reading files, memory and devices. */
 PapaStatus papa_eval(PapaEvalReport *out, const PapaModel *model, const PapaData *data, const PapaEvalOptions *options, const PapaHooks *hooks);
 
 #ifdef __cplusplus

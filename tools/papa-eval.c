@@ -182,8 +182,8 @@ int main(int argc, char **argv)
         .min_args = 1,
         .max_args = -1,
         .arg = "a model (an ONNX file)",
-        .closing = "Ctrl-C ends it; what was scored stands. Exit status: 0 done, 1 a file could not be scored (the others\n"
-                   "are) or Ctrl-C, 2 bad usage.",
+        .closing = "Ctrl-C ends it; what was scored stands. Exit status: 0 done, 1 a file could not be scored (the\n"
+                   "others are) or Ctrl-C, 2 bad usage.",
     };
     int n_args, code = cli_parse(&program, argc, argv, &n_args);
     if (code == CLI_CONTINUE)

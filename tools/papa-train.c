@@ -18,6 +18,7 @@ typedef struct Settings {
     bool no_decay, list_tensors;
 } Settings;
 
+#define NORMALIZATION "the file's metadata with --init file, or else measured on the training images"
 #define GRID(field) .to = o->field.values, .count = &o->field.n, .max_count = PAPA_MAX_GRID, .value = "LIST", .fallback = "0"
 
 /* The options and where they go. The result is valid while s lives. */
@@ -32,10 +33,10 @@ static const CliOption *option_table(Settings *s)
         {CLI_CHOICE, "split", .to = &o->test_split, .choices = splits, .text = "split of it that is scored"},
         {CLI_FLOAT, "val", .to = &o->val_fraction, .value = "FRACTION", .range = CLI_BELOW(0, 1),
             .text = "fraction of the training images held out for choosing soups"},
-        {CLI_LIST, "mean", .to = o->mean, .value = "LIST", .count = &s->n_mean, .max_count = 4, .fallback = "measured on the training images",
+        {CLI_LIST, "mean", .to = o->mean, .value = "LIST", .count = &s->n_mean, .max_count = 4, .fallback = NORMALIZATION,
             .text = "per-channel mean that is subtracted, on a scale of 0 to 1"},
         {CLI_LIST, "std", .to = o->std, .value = "LIST", .count = &s->n_std, .max_count = 4, .range = CLI_ABOVE(0),
-            .fallback = "measured on the training images", .text = "per-channel standard deviation that is divided by"},
+            .fallback = NORMALIZATION, .text = "per-channel standard deviation that is divided by"},
         {CLI_FLAG, "fold-normalization", .to = &o->fold_normalization, .text = "exported files take pixels from 0 to 1 and normalise them themselves"},
         {CLI_STRING, "output", .to = &o->output, .value = "NAME", .fallback = "the only one, or the first of rank 2",
             .text = "the graph output that classifies"},
@@ -189,7 +190,8 @@ int main(int argc, char **argv)
         .max_args = 1,
         .arg = "the model (an ONNX file)",
         .closing = "Writes member-N.onnx, soup.onnx, greedy.onnx, ensemble.onnx and metrics.csv. Ctrl-C ends training\n"
-                   "early and writes what there is. Exit status: 0 done, 1 failed, 2 bad usage.",
+                   "early and writes what there is; once more, and it stops at once. Exit status: 0 done, early or not;\n"
+                   "1 failed; 2 bad usage.",
     };
     int n_args, code = cli_parse(&program, argc, argv, &n_args);
     if (code == CLI_CONTINUE)

@@ -63,10 +63,11 @@ static PapaStatus find_folder(PapaData *data, PapaDataRequest *request, const ch
     return PAPA_OK;
 }
 
-static size_t half_of_memory(void)
+/* Two sets are open in a training run, and the networks need room too. */
+static size_t quarter_of_memory(void)
 {
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    return pages > 0 && page > 0 ? (size_t)pages / 2 * (size_t)page : (size_t)1 << 30;
+    return pages > 0 && page > 0 ? (size_t)pages / 4 * (size_t)page : (size_t)1 << 30;
 }
 
 PapaStatus papa_data_open_within(
@@ -77,7 +78,7 @@ PapaStatus papa_data_open_within(
     if (!data)
         return papa_fail_memory(sizeof *data, "a data set");
     PapaDataRequest request = {
-        .split = split, .size = size, .hooks = hooks, .budget_bytes = budget_bytes ? budget_bytes : half_of_memory()};
+        .split = split, .size = size, .hooks = hooks, .budget_bytes = budget_bytes ? budget_bytes : quarter_of_memory()};
     PapaStatus status;
     data->info.name = papa_arena_strdup(&data->arena, name);
     if (!data->info.name) {

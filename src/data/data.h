@@ -9,7 +9,7 @@
 #include "base/status.h"
 #include "base/threads.h"
 
-/* As papa_data_open. budget_bytes: decoded JPEG images up to this much are held in memory; 0: half of the machine's. */
+/* As papa_data_open. budget_bytes: decoded JPEG images up to this much are held in memory; 0: a quarter of the machine's. */
 PapaStatus papa_data_open_within(
     PapaData **out, const char *name, PapaSplit split, PapaImageSize size, const PapaHooks *hooks, size_t budget_bytes);
 

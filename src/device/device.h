@@ -1,8 +1,12 @@
 /* A device as one worker sees it: memory, order of execution, library handles.
  *
  * A PapaDevice belongs to one worker (one thread on the CPU, one stream on a GPU) and is not shared. It is the only place
- * that knows which device it is; kernels are reached through PAPA_KERNEL, which picks the half that fits. Memory that a
- * kernel is given lies on its device; small numbers that stay the same for a whole run are passed by value. */
+ * that knows which device it is; kernels are reached through PAPA_KERNEL, which picks the half that fits.
+ *
+ * What every kernel's contract leaves unsaid: the memory it is given lies on its device, results of one number too. Numbers
+ * that stay the same for a whole run are passed by value, or in a description (a struct of shapes, a walk, a region, a list of
+ * pointers) that lies in host memory and is read before the call returns. Arrays of one call don't overlap unless it says so. Equal
+ * calls give equal bits. */
 #ifndef PAPA_DEVICE_H
 #define PAPA_DEVICE_H
 
@@ -15,7 +19,7 @@ typedef enum PapaDeviceKind { PAPA_CPU, PAPA_CUDA } PapaDeviceKind;
 typedef struct PapaDevice {
     PapaDeviceKind kind;
     int n_threads;  /* CPU: threads inside one operator */
-    void *library;  /* the device's handles (oneDNN engine and stream; CUDA stream, cuBLAS, cuDNN), owned */
+    void *library;  /* the device's handles (oneDNN engine and stream; CUDA stream, cuBLAS, cuDNN, a fixed scratch for sums), owned */
 } PapaDevice;
 
 /* A CPU worker's device with this many threads inside an operator (>= 1). Call on the thread that will use it. */

@@ -411,8 +411,8 @@ static PapaStatus add_inputs(Reader *r)
         const Onnx__ValueInfoProto *input = r->proto->input[i];
         if (papa_names_get(&r->values, input->name))
             continue; /* an initializer: before IR 4 they are listed here too */
-        int type = input->type && input->type->tensor_type ? input->type->tensor_type->elem_type : 0;
-        PapaValue *value = papa_graph_new_value(graph, input->name, PAPA_VALUE_INPUT, type, NULL);
+        const Onnx__TypeProto__Tensor *tensor = papa_tensor_type(input);
+        PapaValue *value = papa_graph_new_value(graph, input->name, PAPA_VALUE_INPUT, tensor ? tensor->elem_type : 0, NULL);
         if (!value)
             return PAPA_ERR_MEMORY;
         if (!graph->n_inputs)

@@ -37,7 +37,7 @@ void papa_model_close(PapaModel *model)
 
 static const Onnx__TensorShapeProto *float_tensor_shape(const Onnx__ValueInfoProto *info)
 {
-    const Onnx__TypeProto__Tensor *tensor = info->type ? info->type->tensor_type : NULL;
+    const Onnx__TypeProto__Tensor *tensor = papa_tensor_type(info);
     return tensor && papa_type_is_float(tensor->elem_type) ? tensor->shape : NULL;
 }
 
@@ -113,7 +113,7 @@ static PapaStatus find_logits(PapaHead *head, const Onnx__GraphProto *graph)
 {
     head->logits = head->output;
     const Onnx__NodeProto *maker = maker_of(graph, head->output);
-    while (maker && strcmp(maker->op_type, "Identity") == 0 && maker->n_input == 1)
+    for (size_t i = 0; i < graph->n_node && maker && strcmp(maker->op_type, "Identity") == 0 && maker->n_input == 1; i++) /* the graph may be cyclic */
         maker = maker_of(graph, maker->input[0]);
     if (!maker || maker->n_input != 1)
         return PAPA_OK;

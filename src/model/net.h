@@ -48,7 +48,8 @@ float *papa_net_output_grad(const PapaNet *net, PapaWorker *worker);        /* d
 /* params: store.n_total floats on the device; running statistics are updated in it by TRAIN and CALIBRATE nets.
  * step: device memory, may be NULL for INFER nets. Asynchronous on the worker's device. */
 PapaStatus papa_net_forward(const PapaNet *net, PapaWorker *worker, float *params, const PapaStepNumbers *step);
-/* grads: store.n_trained floats, overwritten as a whole (zero where no gradient arrives). TRAIN nets only, after forward. */
+/* grads: store.n_trained floats, every tensor overwritten (zero where no gradient arrives); the gaps between them are left alone, so the
+ * caller zeroes the memory once. TRAIN nets only, after forward. */
 PapaStatus papa_net_backward(const PapaNet *net, PapaWorker *worker, float *params, float *grads, const PapaStepNumbers *step);
 
 /* ---------------------------------------------------------------- taps: per-channel statistics of values, for REPAIR

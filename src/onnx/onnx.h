@@ -14,14 +14,15 @@
 #include "base/status.h"
 #include "onnx.pb-c.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct PapaOnnx PapaOnnx;
 
 /* Opens and scans path. Errors: PAPA_ERR_IO; PAPA_ERR_FORMAT (not a protobuf, not an ONNX model, truncated, no graph,
- * IR version newer than ours or below 3, two initializers of one name, elements that don't fit a tensor's type and shape
+ * IR version newer than ours or below 3, an input, output or attribute without a name, a node without a type, two initializers of one name, elements that don't fit a tensor's type and shape
  * or are stored twice, an external file that is missing, too short or outside the model's folder); PAPA_ERR_UNSUPPORTED
- * (more than 1 GiB besides tensors); each names the file and the tensor. Nodes are not looked at: their order, operators
+ * (more than 1 GiB besides tensors); each names the file and the tensor. Besides that nodes are not looked at: their order, operators
  * and attributes may be anything. */
 PapaStatus papa_onnx_open(PapaOnnx **out, const char *path);
 void papa_onnx_close(PapaOnnx *onnx);
@@ -31,6 +32,13 @@ const Onnx__ModelProto *papa_onnx_model(const PapaOnnx *onnx);
 static inline const Onnx__GraphProto *papa_onnx_graph(const PapaOnnx *onnx)
 {
     return papa_onnx_model(onnx)->graph;
+}
+
+/* The tensor type that an input or output is declared to have; NULL: none, or a sequence, map, ... */
+static inline const Onnx__TypeProto__Tensor *papa_tensor_type(const Onnx__ValueInfoProto *info)
+{
+    bool is_tensor = info->type && info->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE;
+    return is_tensor ? info->type->tensor_type : NULL;
 }
 
 /* The opset version that the model imports for a domain ("" and "ai.onnx" are the same); 0 if it imports none. */
@@ -138,7 +146,8 @@ typedef struct PapaEnsembleOptions {
     int softmax;               /* what the result is: 0 the mean; 1 its Softmax; 2 its LogSoftmax */
     int softmax_axis;          /* the axis of every Softmax written */
     bool probabilities;        /* averages the Softmax of each member's value instead. The result is the mean probability where softmax
-                                  is 1, else its logarithm (of the sum with a tiny number, so that it is finite) */
+                                  is 1, as the Softmax of its logarithm, else the logarithm (of the sum with a tiny number, so that it is
+                                  finite) */
 } PapaEnsembleOptions;
 
 /* Writes one file that computes the weighted mean of the members' outputs: shared inputs, member graphs side by side with

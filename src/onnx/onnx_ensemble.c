@@ -171,11 +171,11 @@ static PapaStatus take_output(PapaEnsemble *e, int *type)
     const Onnx__ValueInfoProto *info = find_value(graph->output, graph->n_output, e->options->output);
     if (!info || papa_name_map_find(&e->inputs, e->options->output))
         return papa_fail(PAPA_ERR_MISMATCH, "%s: no graph output '%s'", e->members[0].path, e->options->output);
-    bool is_tensor = info->type && info->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE;
-    *type = is_tensor ? info->type->tensor_type->elem_type : 0;
+    const Onnx__TypeProto__Tensor *tensor = papa_tensor_type(info);
+    *type = tensor ? tensor->elem_type : 0;
     if (!papa_type_is_float(*type))
         return papa_fail(PAPA_ERR_UNSUPPORTED, "%s: output '%s' is of %s, which has no mean", e->members[0].path, info->name,
-            is_tensor ? papa_type_name(*type) : "no tensor type");
+            tensor ? papa_type_name(*type) : "no tensor type");
     int64_t opset = papa_onnx_opset(e->members[0].edit->onnx, ""), oldest = *type == ONNX__TENSOR_PROTO__DATA_TYPE__BFLOAT16 ? 13 : OLDEST_OPSET;
     if (opset < oldest)
         return papa_fail(PAPA_ERR_UNSUPPORTED, "%s: opset %lld, an ensemble of %s needs %lld", e->members[0].path, (long long)opset,
@@ -190,7 +190,7 @@ static PapaStatus take_output(PapaEnsemble *e, int *type)
 /* Lists with room for all members' entries and the mean's. */
 static PapaStatus make_lists(PapaEnsemble *e)
 {
-    size_t nodes = 2 * (size_t)e->n_members + 4, initializers = (size_t)e->n_members + 2, sparse = 0, infos = 0, annotations = 0, functions = 0;
+    size_t nodes = 2 * (size_t)e->n_members + 5, initializers = (size_t)e->n_members + 2, sparse = 0, infos = 0, annotations = 0, functions = 0;
     for (int k = 0; k < e->n_members; k++) {
         const Onnx__ModelProto *model = e->members[k].model;
         nodes += model->graph->n_node;

@@ -62,7 +62,7 @@ PapaStatus papa_ensemble_take_functions(PapaEnsemble *e, int k);
 /* ---- the mean (onnx_mean.c) */
 
 /* Adds the nodes from the members' values to the result, of this type. At most 2 nodes and 1 initializer a member, and
- * 4 and 2 more. */
+ * 5 and 2 more. */
 PapaStatus papa_ensemble_add_result(PapaEnsemble *e, int type);
 
 /* ---- the models (onnx_copy.c) */

@@ -124,24 +124,28 @@ static PapaStatus add_mean(PapaEnsemble *e, int type, const char *output)
 
 /* log(p + tiny): a probability that underflowed must not become -inf. tiny is far below the last bit of any that did not;
  * it is subnormal in float16 only, whose smallest normal number is too near to real probabilities. */
-static PapaStatus add_log(PapaEnsemble *e, int type, const char *input)
+static PapaStatus add_log(PapaEnsemble *e, int type, const char *input, const char *output)
 {
     double tiny = type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16 ? 0x1p-24 : 0x1p-126;
     const char *scalar = add_scalar(e, type, tiny, mean_name(e, "tiny")), *sum = mean_name(e, "positive");
-    if (!scalar || !sum || !add_node(e, "Add", (const char *[]){input, scalar}, 2, sum) || !add_node(e, "Log", &sum, 1, e->options->output))
+    if (!scalar || !sum || !add_node(e, "Add", (const char *[]){input, scalar}, 2, sum) || !add_node(e, "Log", &sum, 1, output))
         return PAPA_ERR_MEMORY;
     return PAPA_OK;
 }
 
-/* The mean, and what makes the result of it. */
+/* The mean, and what makes the result of it. Mean probabilities go through Log and Softmax, which leaves them as they are: a file that
+ * ended in a Softmax still does, so whoever looks for its logits finds them in front of it. */
 PapaStatus papa_ensemble_add_result(PapaEnsemble *e, int type)
 {
     const PapaEnsembleOptions *options = e->options;
-    bool is_mean = options->probabilities ? options->softmax == 1 : options->softmax == 0;
-    if (is_mean)
+    if (!options->probabilities && options->softmax == 0)
         return add_mean(e, type, options->output);
-    const char *mean = mean_name(e, "mean");
-    PAPA_TRY(mean ? add_mean(e, type, mean) : PAPA_ERR_MEMORY);
-    return options->probabilities ? add_log(e, type, mean)
-                                  : add_softmax(e, options->softmax == 1 ? "Softmax" : "LogSoftmax", mean, options->output);
+    const char *mean = mean_name(e, "mean"), *log = mean_name(e, "log");
+    PAPA_TRY(mean && log ? add_mean(e, type, mean) : PAPA_ERR_MEMORY);
+    if (!options->probabilities)
+        return add_softmax(e, options->softmax == 1 ? "Softmax" : "LogSoftmax", mean, options->output);
+    if (options->softmax != 1)
+        return add_log(e, type, mean, options->output);
+    PAPA_TRY(add_log(e, type, mean, log));
+    return add_softmax(e, "Softmax", log, options->output);
 }

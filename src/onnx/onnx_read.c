@@ -50,6 +50,34 @@ static PapaStatus check_initializers(PapaOnnx *onnx)
     return status;
 }
 
+static PapaStatus check_values(Onnx__ValueInfoProto *const *values, size_t n, const char *what)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!values[i]->name || !*values[i]->name)
+            return papa_fail(PAPA_ERR_FORMAT, "%s %zu has no name", what, i);
+    return PAPA_OK;
+}
+
+static PapaStatus check_node(const Onnx__NodeProto *node, size_t index)
+{
+    if (!node->op_type || !*node->op_type)
+        return papa_fail(PAPA_ERR_FORMAT, "node %zu has no operator type", index);
+    for (size_t i = 0; i < node->n_attribute; i++)
+        if (!node->attribute[i]->name || !*node->attribute[i]->name)
+            return papa_fail(PAPA_ERR_FORMAT, "%s has an attribute without a name", papa_node_label(node));
+    return PAPA_OK;
+}
+
+/* The names that every reader relies on. */
+static PapaStatus check_names(const Onnx__GraphProto *graph)
+{
+    PAPA_TRY(check_values(graph->input, graph->n_input, "graph input"));
+    PAPA_TRY(check_values(graph->output, graph->n_output, "graph output"));
+    for (size_t i = 0; i < graph->n_node; i++)
+        PAPA_TRY(check_node(graph->node[i], i));
+    return PAPA_OK;
+}
+
 static PapaStatus check_model(PapaOnnx *onnx)
 {
     const Onnx__ModelProto *model = onnx->model;
@@ -59,6 +87,7 @@ static PapaStatus check_model(PapaOnnx *onnx)
         return papa_fail(PAPA_ERR_FORMAT, "IR version %lld, %d to %d expected", (long long)model->ir_version, OLDEST_IR, NEWEST_IR);
     if (!model->graph)
         return papa_fail(PAPA_ERR_FORMAT, "not an ONNX model: no graph");
+    PAPA_TRY(check_names(model->graph));
     return check_initializers(onnx);
 }
 

@@ -356,8 +356,8 @@ static PapaStatus add_record(PapaOnnx *onnx, size_t *index)
 {
     if (onnx->n_records == onnx->records_capacity) {
         size_t capacity = onnx->records_capacity ? 2 * onnx->records_capacity : 64;
-        PapaTensorRecord *records = realloc(onnx->records, capacity * sizeof *records);
-        if (!records || capacity > UINT32_MAX)
+        PapaTensorRecord *records = capacity <= UINT32_MAX ? realloc(onnx->records, capacity * sizeof *records) : NULL;
+        if (!records)
             return papa_fail_memory(capacity * sizeof *records, "tensor records");
         onnx->records = records;
         onnx->records_capacity = capacity;

@@ -1,6 +1,6 @@
 /* Element-wise functions of one tensor: the activations, and the plain functions that exporters build others from. Pow is one of
- * them, as its exponent must be known. A Relu that follows a convolution, a product, an addition or a normalisation is joined to it by
- * the fusing pass where it can be. */
+ * them, as its exponent must be known. A Relu that follows a convolution, a product, an addition or a normalisation is
+ * joined to it by the fusing pass where it can be. */
 #include "graph/op.h"
 #include "kernels/eltwise.h"
 

@@ -7,7 +7,6 @@
 #include "kernels/eltwise.h"
 #include "kernels/matmul.h" /* papa_colsum */
 
-
 typedef struct ConvAttrs {
     PapaAutoPad auto_pad;
     int64_t group;

@@ -5,7 +5,6 @@
 #include "kernels/pool.h"
 #include "kernels/reduce.h"
 
-
 typedef enum PoolKind { POOL_MAX, POOL_AVERAGE } PoolKind;
 
 typedef struct Pool {

@@ -49,6 +49,7 @@ static PapaStatus take_all(PapaSeat *seat, const PapaSeatPlan *plan)
     TAKE(clip, 1);
     TAKE(clip_blocks, papa_clip_blocks(plan->n_grads));
     TAKE(numbers, 1);
+    PAPA_TRY(papa_device_zero(seat->dev, seat->grads, (size_t)plan->n_grads * sizeof *seat->grads)); /* the gaps: nobody else writes there */
     TAKE_HOST(host_samples, N);
     TAKE_HOST(host_indices, N);
     TAKE_HOST(host_images, N * plan->fetch_bytes);

@@ -177,7 +177,7 @@ static void fill_report(PapaTrainReport *report, const PapaTraining *t)
 {
     size_t arena = papa_net_arena_bytes(t->trainer.net), infer = papa_net_arena_bytes(t->trainer.infer_net);
     report->seconds = t->trainer.seconds;
-    report->images_per_second = (double)(t->reached * t->trainer.batch * t->options.population) / t->trainer.seconds;
+    report->images_per_second = (double)(papa_trainer_images(&t->trainer, t->reached) * t->options.population) / t->trainer.seconds;
     report->n_steps = t->reached;
     report->arena_bytes = (int64_t)(arena > infer ? arena : infer);
     report->member_bytes = papa_trainer_member_bytes(&t->trainer);

@@ -58,16 +58,41 @@ static PapaStatus default_data(PapaTraining *t)
         papa_onnx_path(t->model->onnx), size, head->n_classes);
 }
 
-static PapaStatus check_same_shape(const PapaData *data, const PapaData *test)
+/* Whether the data set's classes have no names but their numbers. */
+static bool classes_are_numbered(const PapaDataInfo *info)
+{
+    char number[16];
+    bool numbered = true;
+    for (int c = 0; c < info->n_classes; c++) {
+        snprintf(number, sizeof number, "%d", c);
+        numbered &= strcmp(info->class_names[c], number) == 0;
+    }
+    return numbered;
+}
+
+/* Folders of classes number them in the order of their own names: two of them agree only where the names do. */
+static PapaStatus check_same_classes(const PapaDataInfo *data, const PapaDataInfo *test)
+{
+    if (test->n_classes > data->n_classes)
+        return papa_fail(PAPA_ERR_MISMATCH, "%s: has %d classes, the training images of %s have %d", test->name, test->n_classes, data->name,
+            data->n_classes);
+    if (classes_are_numbered(data) || classes_are_numbered(test))
+        return PAPA_OK;
+    for (int c = 0; c < test->n_classes; c++)
+        if (strcmp(test->class_names[c], data->class_names[c]) != 0)
+            return papa_fail(PAPA_ERR_MISMATCH, "%s: class %d is '%s', in the training images of %s it is '%s'", test->name, c, test->class_names[c],
+                data->name, data->class_names[c]);
+    return PAPA_OK;
+}
+
+static PapaStatus check_same_kind(const PapaData *data, const PapaData *test)
 {
     PapaDataInfo a = papa_data_info(data), b = papa_data_info(test);
     if (a.channels != b.channels || a.height != b.height || a.width != b.width)
         return papa_fail(PAPA_ERR_MISMATCH, "%s: test images of %lldx%lldx%lld, training images of %s are %lldx%lldx%lld", b.name,
             (long long)b.channels, (long long)b.height, (long long)b.width, a.name, (long long)a.channels, (long long)a.height,
             (long long)a.width);
-    if (b.n_classes > a.n_classes)
-        return papa_fail(PAPA_ERR_MISMATCH, "%s: has %d classes, the training images of %s have %d", b.name, b.n_classes, a.name, a.n_classes);
-    return PAPA_OK;
+    return check_same_classes(&a, &b);
 }
 
 /* Without test images of its own a set is no test for what was trained on it. */
@@ -80,7 +105,7 @@ static PapaStatus open_test(PapaTraining *t, PapaImageSize size)
         return PAPA_OK;
     }
     PAPA_TRY(papa_data_open(&t->test, name, o->test_split, size, t->hooks));
-    return check_same_shape(t->data, t->test);
+    return check_same_kind(t->data, t->test);
 }
 
 PapaStatus papa_training_open_data(PapaTraining *t)

@@ -174,6 +174,12 @@ void papa_trainer_losses(PapaTrainer *t, double *losses)
     }
 }
 
+int64_t papa_trainer_images(const PapaTrainer *t, int64_t steps)
+{
+    int64_t n_short = t->last_batch ? steps / t->steps_per_epoch : 0;
+    return (steps - n_short) * t->batch + n_short * t->last_batch;
+}
+
 int64_t papa_trainer_member_bytes(const PapaTrainer *t)
 {
     const PapaTrainOptions *o = t->options;

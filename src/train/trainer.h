@@ -67,6 +67,9 @@ PapaStatus papa_trainer_advance(PapaTrainer *trainer, int64_t until, int64_t *re
 /* The members' mean training loss since the last call; and forgets it. NaN where there was no step. losses: n_members. */
 void papa_trainer_losses(PapaTrainer *trainer, double *losses);
 
+/* Images that a member has seen in its first `steps` steps. */
+int64_t papa_trainer_images(const PapaTrainer *trainer, int64_t steps);
+
 /* Bytes that one member holds. */
 int64_t papa_trainer_member_bytes(const PapaTrainer *trainer);
 

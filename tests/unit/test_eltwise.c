@@ -149,6 +149,12 @@ static void test_special_values(void)
     float dx[2];
     CHECK_OK(papa_relu_bwd_cpu(one_thread, dx, dy, at_bound, 2, false));
     CHECK(dx[0] == 0 && dx[1] == 0, "relu's gradient at 0 is %g", (double)dx[0]);
+    CHECK_OK(papa_unary_bwd_cpu(one_thread, PAPA_UNARY_LEAKY, dx, dy, at_bound, 2, .25f, 0, false));
+    CHECK(dx[0] == .25f && dx[1] == .25f, "a leaky relu's gradient at 0 is %g", (double)dx[0]);
+    CHECK_OK(papa_unary_bwd_cpu(one_thread, PAPA_UNARY_ELU, dx, dy, at_bound, 2, .25f, 2, false));
+    CHECK(dx[0] == .5f && dx[1] == .5f, "elu's gradient at 0 is %g", (double)dx[0]);
+    CHECK_OK(papa_unary_bwd_cpu(one_thread, PAPA_UNARY_SELU, dx, dy, at_bound, 2, .25f, 2, false));
+    CHECK(dx[0] == .25f && dx[1] == .25f, "selu's gradient at 0 is %g", (double)dx[0]);
 }
 
 /* Relative error over the whole range, in units in the last place. */

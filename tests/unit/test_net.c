@@ -3,6 +3,7 @@
 #include "check.h"
 #include "model/net.h"
 #include "onnxbuild.h"
+#include "scratch.h"
 
 #include <stdlib.h>
 
@@ -170,7 +171,7 @@ static void check_many_inputs(void)
     enum { PARTS = 40, WIDTH = 3 };
     Setup s;
     Build b = build_begin();
-    char names[PARTS * 5] = "", name[8], bias[16];
+    char names[PARTS * 5] = "", name[16], bias[16];
     build_input(&b, "x", 4, (int64_t[]){-1, 1, 1, WIDTH});
     build_node(&b, "Flatten", "x", "flat");
     build_random(&b, "w", 2, (int64_t[]){WIDTH, WIDTH}, 1);
@@ -186,8 +187,9 @@ static void check_many_inputs(void)
     build_int(build_node(&b, "Concat", strcat(names, "a0"), "c"), "axis", 1);
     build_node(&b, "MatMul", "c v", "logits");
     build_output(&b, "logits", 2);
-    build_write(&b, "many-inputs.onnx");
-    CHECK_OK(set_up_file(&s, "many-inputs.onnx", PAPA_MODE_TRAIN, false));
+    const char *path = scratch("many-inputs.onnx");
+    build_write(&b, path);
+    CHECK_OK(set_up_file(&s, path, PAPA_MODE_TRAIN, false));
     Result r;
     CHECK_OK(pass(&s, &r, 0xFF));
     float seed[BATCH * CLASSES];
@@ -228,11 +230,12 @@ static void check_refused(void)
     build_node(&b, "Flatten", "m", "f");
     build_node(&b, "MatMul", "f v", "logits");
     build_output(&b, "logits", 2);
-    build_write(&b, "refused.onnx");
-    CHECK_FAILS(set_up_file(&s, "refused.onnx", PAPA_MODE_TRAIN, false), PAPA_ERR_UNSUPPORTED,
+    const char *path = scratch("refused.onnx");
+    build_write(&b, path);
+    CHECK_FAILS(set_up_file(&s, path, PAPA_MODE_TRAIN, false), PAPA_ERR_UNSUPPORTED,
         "refused.onnx: GlobalMaxPool node 'GlobalMaxPool_1': window of 300 x 300");
     tear_down(&s);
-    CHECK_OK(set_up_file(&s, "refused.onnx", PAPA_MODE_INFER, false));
+    CHECK_OK(set_up_file(&s, path, PAPA_MODE_INFER, false));
     tear_down(&s);
 }
 

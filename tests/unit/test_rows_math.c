@@ -313,7 +313,7 @@ static void test_pool(void)
     check_refused(make_pool_of(DIMS(1, 1, 5, 5, 5), 3, 1), PAPA_ERR_UNSUPPORTED, "kernel_shape has 3 axes");
     check_refused(make_pool_of(DIMS(1, 1, 5, 5), 1, 1), PAPA_ERR_MISMATCH, "kernel_shape 1 axes");
     check_refused(make_pool_of(DIMS(1, 1, 5, 2), 2, 1), PAPA_ERR_MISMATCH, "too small for the window of 3 along axis 3");
-    check_refused(make_pool_with_auto_pad("SAME"), PAPA_ERR_FORMAT, "auto_pad is 'SAME'");
+    check_refused(make_pool_with_auto_pad("SAME"), PAPA_ERR_FORMAT, "auto_pad is \"SAME\"");
 }
 
 /* ---------------------------------------------------------------- softmax */

@@ -151,6 +151,7 @@ static void methods(void)
     PapaTrainReport report;
     CHECK_OK(train(&report, "mlp", &o, NULL));
     CHECK(report.n_steps == 3 * 20, "%d steps", (int)report.n_steps);
+    CHECK_NEAR(report.images_per_second * report.seconds, 3 * 396 * 4, 1e-6);
     papa_train_report_free(&report);
 }
 
@@ -280,11 +281,35 @@ static void stop_soon(void *context, const PapaProgress *progress)
         stop = 1;
 }
 
+static int phases; /* seen so far, a bit each */
+
+static void stop_late(void *context, const PapaProgress *progress)
+{
+    (void)context;
+    phases |= 1 << progress->phase;
+    stop = progress->phase == PAPA_PHASE_EVALUATE ? 1 : stop;
+}
+
+/* Behind training there is nothing left to cut short: all is written. */
+static void stopping_late(void)
+{
+    PapaHooks hooks = {.progress = stop_late, .stop = &stop};
+    PapaTrainOptions o = small_options(scratch("late"));
+    PapaTrainReport report;
+    stop = 0;
+    CHECK_OK(train(&report, "resnet8", &o, &hooks));
+    CHECK(stop && !report.stopped && report.n_steps == 3 * 19, "stopped after %d steps", (int)report.n_steps);
+    CHECK(phases == (1 << PAPA_PHASE_TRAIN | 1 << PAPA_PHASE_EVALUATE | 1 << PAPA_PHASE_REPAIR | 1 << PAPA_PHASE_SOUP), "phases %x", (unsigned)phases);
+    check_files(o.out, &report);
+    papa_train_report_free(&report);
+}
+
 static void stopping(void)
 {
     PapaHooks hooks = {.progress = stop_soon, .stop = &stop};
     PapaTrainOptions o = small_options(scratch("stopped"));
     PapaTrainReport report;
+    stop = 0;
     o.epochs = 400;
     CHECK_OK(train(&report, "resnet8", &o, &hooks));
     CHECK(report.stopped && report.n_steps > 0 && report.n_steps < 400 * 19, "stopped after %d steps", (int)report.n_steps);
@@ -301,7 +326,9 @@ static void diverging(void)
     PapaTrainReport report;
     o.lr = 1e20f;
     CHECK_FAILS(train(&report, "mlp", &o, NULL), PAPA_ERR_NUMERIC, "member ");
-    CHECK(strstr(papa_error(), "at step "), "%s", papa_error());
+    CHECK(strstr(papa_error(), "at step ") && !strstr(papa_error(), "-nan"), "%s", papa_error());
+    o.lr = 3e38f, o.epochs = 1, o.batch = 396; /* one step: its loss is the first weights' */
+    CHECK_FAILS(train(&report, "mlp", &o, NULL), PAPA_ERR_NUMERIC, "the loss on the held-out images is ");
     CHECK(access(o.out, F_OK) != 0, "a run that diverged leaves its folder");
 }
 
@@ -319,6 +346,7 @@ static void refusals(void)
 {
     const char *model = "mlp";
     REFUSED(o.alpha = 1.5f, PAPA_ERR_ARGUMENT, "alpha is 1.5");
+    REFUSED(o.method = (PapaMethod)17, PAPA_ERR_ARGUMENT, "method is 17");
     REFUSED(o.population = 0, PAPA_ERR_ARGUMENT, "population is 0");
     REFUSED(o.lr = -1, PAPA_ERR_ARGUMENT, "lr is -1");
     REFUSED(o.lr_min = 1, PAPA_ERR_ARGUMENT, "lr_min is 1");
@@ -403,6 +431,7 @@ int main(void)
     deterministic(PAPA_METHOD_2, 2);
     pulls();
     averagings();
+    stopping_late();
     stopping();
     diverging();
     return check_result();
