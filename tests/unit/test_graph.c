@@ -293,7 +293,19 @@ static void check_errors(void)
     build_node(&b, "Unheard", "q", "y");
     build_node(&b, "Unneeded", "q", "z");
     build_output(&b, "y", 4);
-    check_refused(&b, PAPA_ERR_UNSUPPORTED, "2 unsupported nodes: Bernoulli node 'Bernoulli_0' (opset 17), Unheard node 'Unheard_2' (opset 17)");
+    check_refused(&b, PAPA_ERR_UNSUPPORTED, "2 unsupported nodes (1 Bernoulli, 1 Unheard): Bernoulli node 'Bernoulli_0' (opset 17), Unheard node 'Unheard_2' (opset 17)");
+
+    b = begin_image(); /* more nodes than a line holds: their types are told all the same */
+    for (int i = 0; i < 50; i++) {
+        char from[8] = "x", to[8];
+        if (i)
+            snprintf(from, sizeof from, "b%d", i - 1);
+        snprintf(to, sizeof to, i < 49 ? "b%d" : "y", i);
+        build_node(&b, i % 7 ? "Bernoulli" : "Unheard", from, to);
+    }
+    build_output(&b, "y", 4);
+    check_refused(&b, PAPA_ERR_UNSUPPORTED, "50 unsupported nodes (8 Unheard, 42 Bernoulli): Unheard node 'Unheard_0' (opset 17), Bernoulli node");
+    CHECK(strcmp(papa_error() + strlen(papa_error()) - 3, "...") == 0, "%s", papa_error());
 
     b = begin_image();
     build_node(&b, "Add", "x z", "y");
