@@ -3,6 +3,7 @@
 #include "base/names.h"
 #include "graph/op.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -191,25 +192,57 @@ static PapaStatus order_nodes(Reader *r, Order *order, const char *const *output
 
 /* ---------------------------------------------------------------- nodes */
 
-/* All unsupported nodes in one message, before any work. */
+static bool is_missing(const Reader *r, const Onnx__NodeProto *node)
+{
+    return !is_constant_node(node) && !papa_op_find(node->domain, node->op_type, papa_onnx_opset(r->onnx, node->domain ? node->domain : ""));
+}
+
+static void append(char *text, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void append(char *text, size_t size, const char *format, ...)
+{
+    const size_t used = strlen(text);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text + used, size - used, format, args);
+    va_end(args);
+}
+
+/* "3 Pow, 1 Erf": how many of the nodes are of each type. */
+static void count_types(char *text, size_t size, const Onnx__NodeProto *const *nodes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        size_t first = 0, count = 0;
+        while (strcmp(nodes[first]->op_type, nodes[i]->op_type) != 0)
+            first++;
+        if (first < i)
+            continue;
+        for (size_t k = i; k < n; k++)
+            count += strcmp(nodes[k]->op_type, nodes[i]->op_type) == 0;
+        append(text, size, "%s%zu %s", i ? ", " : "", count, nodes[i]->op_type);
+    }
+}
+
+/* All unsupported nodes in one message, before any work: the types with their numbers, then as many nodes as there is room for. */
 static PapaStatus check_supported(const Reader *r, const Order *order)
 {
-    char list[900];
-    size_t used = 0;
-    int missing = 0;
-    for (size_t i = 0; i < order->n; i++) {
-        const Onnx__NodeProto *node = order->nodes[i];
-        int64_t opset = papa_onnx_opset(r->onnx, node->domain ? node->domain : "");
-        if (is_constant_node(node) || papa_op_find(node->domain, node->op_type, opset))
-            continue;
-        if (used < sizeof list - 1)
-            used += (size_t)snprintf(list + used, sizeof list - used, "%s%s (%s%sopset %lld)", missing ? ", " : "", papa_node_label(node),
-                node->domain && *node->domain ? node->domain : "", node->domain && *node->domain ? " " : "", (long long)opset);
-        missing++;
-    }
+    char types[300] = "", list[700] = "";
+    size_t n = 0;
+    const Onnx__NodeProto **missing = PAPA_NEW_ARRAY(&r->graph->arena, const Onnx__NodeProto *, order->n + 1);
     if (!missing)
+        return PAPA_ERR_MEMORY;
+    for (size_t i = 0; i < order->n; i++)
+        if (is_missing(r, order->nodes[i]))
+            missing[n++] = order->nodes[i];
+    if (!n)
         return PAPA_OK;
-    return papa_fail(PAPA_ERR_UNSUPPORTED, "%d unsupported node%s: %s%s", missing, missing == 1 ? "" : "s", list, used >= sizeof list - 1 ? "..." : "");
+    for (size_t i = 0; i < n; i++) {
+        const char *domain = missing[i]->domain ? missing[i]->domain : "";
+        append(list, sizeof list, "%s%s (%s%sopset %lld)", i ? ", " : "", papa_node_label(missing[i]), domain, *domain ? " " : "",
+            (long long)papa_onnx_opset(r->onnx, domain));
+    }
+    count_types(types, sizeof types, missing, n);
+    return papa_fail(PAPA_ERR_UNSUPPORTED, "%zu unsupported node%s (%s): %s%s", n, n == 1 ? "" : "s", types, list,
+        strlen(list) == sizeof list - 1 ? "..." : "");
 }
 
 static PapaStatus check_arity(const PapaNode *node)
@@ -284,6 +317,7 @@ static PapaStatus add_node(Reader *r, const Onnx__NodeProto *proto)
 /* What the passes over roles know of each value, by index. */
 typedef struct RoleState {
     bool from_tensor; /* a float tensor of the file, or one that was only moved or renamed */
+    bool single;      /* likewise, of one element */
     bool raw;         /* depends on the graph's inputs through no weight */
 } RoleState;
 
@@ -321,7 +355,8 @@ static PapaStatus mark_sources(PapaGraph *graph, RoleState *states)
             PAPA_TRY(shape_moved(node, graph));
         for (int i = 0; i < node->n_out; i++)
             if (node->out[i])
-                states[node->out[i]->index] = (RoleState){.from_tensor = moved, .raw = raw && !learned};
+                states[node->out[i]->index] = (RoleState){
+                    .from_tensor = moved, .single = moved && states[node->in[0]->index].single, .raw = raw && !learned};
     }
     return PAPA_OK;
 }
@@ -355,8 +390,11 @@ static PapaStatus find_roles(PapaGraph *graph)
     bool *read = PAPA_NEW_ARRAY(&graph->arena, bool, graph->n_values);
     if (!states || !read)
         return PAPA_ERR_MEMORY;
-    for (int i = 0; i < graph->n_values; i++)
-        states[i] = (RoleState){.from_tensor = graph->values[i]->kind == PAPA_VALUE_TENSOR, .raw = graph->values[i]->kind == PAPA_VALUE_INPUT};
+    for (int i = 0; i < graph->n_values; i++) {
+        const PapaValue *value = graph->values[i];
+        const bool tensor = value->kind == PAPA_VALUE_TENSOR;
+        states[i] = (RoleState){tensor, tensor && papa_shape_count(&value->shape) == 1, value->kind == PAPA_VALUE_INPUT};
+    }
     PAPA_TRY(mark_sources(graph, states));
     for (int k = graph->n_nodes - 1; k >= 0; k--) {
         PapaNode *node = graph->nodes[k];
@@ -369,7 +407,8 @@ static PapaStatus find_roles(PapaGraph *graph)
             int64_t fan_in;
             PapaRole role = role_at(node, i, &fan_in);
             take_role(node->in[i], role, fan_in);
-            for (int j = 0; j < node->n_out && i == 0 && node->op->carries_role; j++)
+            const bool carried = i == 0 && node->op->carries_role && !(node->op->repeats && states[node->in[0]->index].single);
+            for (int j = 0; j < node->n_out && carried; j++)
                 if (node->out[j])
                     take_role(node->in[0], node->out[j]->role, node->out[j]->fan_in);
         }

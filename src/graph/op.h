@@ -51,6 +51,8 @@ struct PapaOp {
     PapaRole (*role)(const PapaNode *node, int input, int64_t *fan_in);
     /* in[0]'s role is what the outputs' readers say: the operator only moves elements or renames (Transpose, Reshape, Split, Cast). */
     bool carries_role;
+    /* With carries_role: repeats elements. Then a single number carries no role: it fills a tensor, as exporters do with a missing bias. */
+    bool repeats;
 
     /* Whether the node is a linear layer, and how. Asked after init; the weight's rank is known. NULL: never. */
     bool (*linear)(const PapaNode *node, PapaLinear *out);

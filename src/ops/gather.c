@@ -181,7 +181,7 @@ const PapaOp papa_ops_gather[] = {
     {.type = "Gather", .since = 7, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(GatherAttrs),
         .init = gather_init, .carries_role = true, .shape = gather_shape, .fold = gather_fold, .prepare = gather_prepare,
         .release = gather_release, .forward = gather_forward, .backward = gather_backward},
-    {.type = "Expand", .since = 8, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .carries_role = true,
+    {.type = "Expand", .since = 8, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .carries_role = true, .repeats = true,
         .shape = expand_shape, .fold = expand_fold, .is_view = expand_is_view,
         .forward = expand_forward, .backward = expand_backward},
     {0},

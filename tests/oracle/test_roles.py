@@ -111,7 +111,7 @@ def check_operators(checks):
     x = m.op("Div", x, m.tensor("divisor", 4, 1, 1))
     x = m.op("Dropout", x, m.tensor("ratio"))
     x = m.op("Reshape", x, m.tensor("target", integers=[0, 4, 8, 8]))
-    x = m.op("Conv", x, m.tensor("plain.w", 6, 4, 1, 1))
+    x = m.op("Conv", x, m.tensor("plain.w", 6, 4, 1, 1), m.op("Expand", m.tensor("no_bias"), m.tensor("six", integers=[6])))
     x = m.op("Reshape", m.op("GlobalAveragePool", x), m.tensor("flat", integers=[0, -1]))
     x = m.op("Relu", m.op("Gemm", x, m.tensor("gemm.w", 6, 5), m.tensor("gemm.b", 5)))
     x = m.op("Gemm", x, m.tensor("narrow.w", 5, 7))

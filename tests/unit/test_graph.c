@@ -233,6 +233,49 @@ static void check_layout(void)
     papa_onnx_close(onnx);
 }
 
+/* ---------------------------------------------------------------- files made for one batch */
+
+/* x of this batch, a bias by way of a Reshape whose first axis is no batch, then Reshapes to (batch, dim1, ...). */
+static Build begin_fixed(int64_t batch, int n, const int64_t *to)
+{
+    Build b = build_begin();
+    build_input(&b, "x", 4, (int64_t[]){batch, 4, 5, 5});
+    build_random(&b, "w", 1, (int64_t[]){6}, 1);
+    build_ints(build_node(&b, "Constant", "", "column"), "value_ints", 3, (int64_t[]){1, -1, 1});
+    build_ints(build_node(&b, "Constant", "", "to"), "value_ints", n, to);
+    build_node(&b, "Reshape", "x to", "y");
+    build_node(&b, "Reshape", "w column", "z");
+    build_output(&b, "y", n);
+    build_output(&b, "z", 3);
+    return b;
+}
+
+static void check_fixed(int64_t batch, int n, const int64_t *to, PapaShape want)
+{
+    Build b = begin_fixed(batch, n, to);
+    PapaGraph *graph;
+    PapaOnnx *onnx;
+    const PapaShape column = {3, {1, 6, 1}};
+    CHECK_OK(pass_built(&b, &graph, &onnx, &(PapaShape){4, {6, 4, 5, 5}}));
+    CHECK(papa_shape_equal(&graph->outputs[0]->shape, &want), "%s, expected %s", papa_shape_text(&graph->outputs[0]->shape), papa_shape_text(&want));
+    CHECK(papa_shape_equal(&graph->outputs[1]->shape, &column), "%s", papa_shape_text(&graph->outputs[1]->shape));
+    papa_graph_free(graph);
+    papa_onnx_close(onnx);
+}
+
+static void check_fixed_batches(void)
+{
+    check_fixed(1, 2, (int64_t[]){1, -1}, (PapaShape){2, {6, 100}});
+    check_fixed(3, 2, (int64_t[]){3, 100}, (PapaShape){2, {6, 100}});
+    check_fixed(1, 4, (int64_t[]){1, 2, 2, 25}, (PapaShape){4, {6, 2, 2, 25}});
+    check_fixed(1, 2, (int64_t[]){-1, 25}, (PapaShape){2, {24, 25}});
+    check_fixed(-1, 2, (int64_t[]){1, -1}, (PapaShape){2, {1, 600}}); /* a free batch: it says what it means */
+    Build b = begin_fixed(2, 2, (int64_t[]){8, 25});
+    PapaGraph *graph;
+    PapaOnnx *onnx;
+    CHECK_FAILS(pass_built(&b, &graph, &onnx, &(PapaShape){4, {6, 4, 5, 5}}), PAPA_ERR_MISMATCH, "(which fixes its batch at 2, here 6): Reshape");
+}
+
 /* ---------------------------------------------------------------- what is refused, and that nothing leaks then */
 
 static void check_refused(Build *b, PapaStatus code, const char *text)
@@ -250,7 +293,19 @@ static void check_errors(void)
     build_node(&b, "Unheard", "q", "y");
     build_node(&b, "Unneeded", "q", "z");
     build_output(&b, "y", 4);
-    check_refused(&b, PAPA_ERR_UNSUPPORTED, "2 unsupported nodes: Bernoulli node 'Bernoulli_0' (opset 17), Unheard node 'Unheard_2' (opset 17)");
+    check_refused(&b, PAPA_ERR_UNSUPPORTED, "2 unsupported nodes (1 Bernoulli, 1 Unheard): Bernoulli node 'Bernoulli_0' (opset 17), Unheard node 'Unheard_2' (opset 17)");
+
+    b = begin_image(); /* more nodes than a line holds: their types are told all the same */
+    for (int i = 0; i < 50; i++) {
+        char from[8] = "x", to[8];
+        if (i)
+            snprintf(from, sizeof from, "b%d", i - 1);
+        snprintf(to, sizeof to, i < 49 ? "b%d" : "y", i);
+        build_node(&b, i % 7 ? "Bernoulli" : "Unheard", from, to);
+    }
+    build_output(&b, "y", 4);
+    check_refused(&b, PAPA_ERR_UNSUPPORTED, "50 unsupported nodes (8 Unheard, 42 Bernoulli): Unheard node 'Unheard_0' (opset 17), Bernoulli node");
+    CHECK(strcmp(papa_error() + strlen(papa_error()) - 3, "...") == 0, "%s", papa_error());
 
     b = begin_image();
     build_node(&b, "Add", "x z", "y");
@@ -325,6 +380,7 @@ int main(void)
     check_models();
     check_fusing();
     check_layout();
+    check_fixed_batches();
     check_errors();
     return check_result();
 }

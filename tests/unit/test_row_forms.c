@@ -174,6 +174,27 @@ static void check_cast_of_float(int to, float value, int64_t want)
     node_end(&t);
 }
 
+/* Its second input is there for its type only: not its numbers, nor its shape. */
+static void cast_like(void)
+{
+    NodeTest t = node_begin("CastLike", 15);
+    *(float *)node_input(&t, PAPA_VALUE_CONSTANT, FLOAT, 0, NULL)->data = -2.5f;
+    node_input(&t, PAPA_VALUE_ACTIVATION, INT64, 2, (int64_t[]){3, 4});
+    node_outputs(&t, 1);
+    CHECK_OK(node_infer(&t));
+    const PapaValue *y = t.node->out[0];
+    CHECK(y->kind == PAPA_VALUE_CONSTANT && y->type == INT64 && y->shape.rank == 0 && *(const int64_t *)y->data == -2);
+    node_end(&t);
+
+    t = node_begin("CastLike", 15);
+    node_input(&t, PAPA_VALUE_ACTIVATION, FLOAT, 2, (int64_t[]){3, 4});
+    node_input(&t, PAPA_VALUE_CONSTANT, FLOAT, 0, NULL);
+    node_outputs(&t, 1);
+    CHECK_OK(node_infer(&t));
+    CHECK(t.node->out[0]->kind == PAPA_VALUE_ACTIVATION && t.node->op->is_view(t.node, t.graph) && t.node->out[0]->shape.dim[1] == 4);
+    node_end(&t);
+}
+
 static void casts(void)
 {
     check_cast(INT64, UINT8, 4, (int64_t[]){0, 255, 256, -1}, (int64_t[]){0, 255, 0, 255});
@@ -427,6 +448,7 @@ int main(void)
         check_dropout(opsets[i], true, PAPA_MODE_CALIBRATE, .3f, true);
     }
     casts();
+    cast_like();
     ranges();
     refused_products();
     refused_moves();
