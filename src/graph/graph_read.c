@@ -427,7 +427,8 @@ static PapaStatus find_roles(PapaGraph *graph)
 
 static int64_t first_dim(const Onnx__ValueInfoProto *input)
 {
-    const Onnx__TensorShapeProto *shape = input->type && input->type->tensor_type ? input->type->tensor_type->shape : NULL;
+    const Onnx__TypeProto__Tensor *tensor = papa_tensor_type(input);
+    const Onnx__TensorShapeProto *shape = tensor ? tensor->shape : NULL;
     const Onnx__TensorShapeProto__Dimension *dim = shape && shape->n_dim ? shape->dim[0] : NULL;
     return dim && dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && dim->dim_value > 0 ? dim->dim_value : 0;
 }

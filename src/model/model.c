@@ -66,7 +66,7 @@ static PapaStatus find_input(PapaHead *head, const PapaModel *model)
         const Onnx__TensorShapeProto *shape = float_tensor_shape(input);
         if (head->input)
             return papa_fail(PAPA_ERR_UNSUPPORTED, "%s: has the inputs '%s' and '%s'; an image classifier has one", path, head->input, input->name);
-        const Onnx__TypeProto__Tensor *tensor = input->type ? input->type->tensor_type : NULL;
+        const Onnx__TypeProto__Tensor *tensor = papa_tensor_type(input);
         if (!shape || shape->n_dim < 2 || shape->n_dim > 4)
             return papa_fail(PAPA_ERR_MISMATCH, "%s: input '%s' is no batch of images: expected floats of rank 2 to 4, found %s of rank %zu", path,
                 input->name, tensor ? papa_type_name(tensor->elem_type) : "no tensor", tensor && tensor->shape ? tensor->shape->n_dim : 0);
