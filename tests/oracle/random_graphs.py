@@ -493,10 +493,10 @@ class Network:
 def needed_tensors(model, outputs):
     """Names of everything that the outputs depend on."""
     makers = {name: node for node in model.graph.node for name in node.output}
-    seen, todo = set(), list(outputs)
-    while todo:
-        name = todo.pop()
+    seen, pending = set(), list(outputs)
+    while pending:
+        name = pending.pop()
         if name and name not in seen:
             seen.add(name)
-            todo.extend(makers[name].input if name in makers else [])
+            pending.extend(makers[name].input if name in makers else [])
     return seen
