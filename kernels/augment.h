@@ -39,9 +39,9 @@ typedef struct PapaImageFormat {
     float scale[PAPA_MAX_CHANNELS], shift[PAPA_MAX_CHANNELS];
 } PapaImageFormat;
 
-/* x: the batch, float32, N images as format says. images, samples (N) and batch (1) lie on the device.
+/* x: the batch, N images as format says. images, samples (N) and batch (1) lie on the device.
  * No allocation; asynchronous on dev's stream. */
-typedef PapaStatus papa_augment_images_fn(PapaDevice *dev, float *x, const uint8_t *images, const PapaSamplePlan *samples,
+typedef PapaStatus papa_augment_images_fn(PapaDevice *dev, PapaReal *x, const uint8_t *images, const PapaSamplePlan *samples,
     const PapaBatchPlan *batch, int64_t N, PapaImageFormat format);
 papa_augment_images_fn papa_augment_images_cpu, papa_augment_images_cuda;
 

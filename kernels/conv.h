@@ -1,6 +1,6 @@
 /* Convolution in two dimensions, its gradients, and the plan that says how they are computed.
  *
- * x: (N, H, W, C), y: (N, OH, OW, K), both dense NHWC; w: (K, C / groups, R, S) dense, ONNX's own order; b: (K). All float32.
+ * x: (N, H, W, C), y: (N, OH, OW, K), both dense NHWC; w: (K, C / groups, R, S) dense float32, ONNX's own order; b: (K) float32.
  *
  *     y[n][p][q][k] = b[k] + sum over c, r, s of
  *         x[n][p * stride[0] - pad[0] + r * dilation[0]][q * stride[1] - pad[1] + s * dilation[1]][g * C / groups + c] * w[k][c][r][s]
@@ -49,17 +49,17 @@ typedef const char *papa_conv_describe_fn(const PapaConv *conv, PapaConvPass pas
 papa_conv_describe_fn papa_conv_describe_cpu, papa_conv_describe_cuda;
 
 /* y = conv(x, w) + b, or max(0, that). b is NULL exactly if desc.bias is false. */
-typedef PapaStatus papa_conv_fwd_fn(PapaDevice *dev, const PapaConv *conv, float *y, const float *x, const float *w, const float *b,
+typedef PapaStatus papa_conv_fwd_fn(PapaDevice *dev, const PapaConv *conv, PapaReal *y, const PapaReal *x, const float *w, const float *b,
     void *workspace);
 papa_conv_fwd_fn papa_conv_fwd_cpu, papa_conv_fwd_cuda;
 
 /* dx (+)= gradient; accumulate adds to what is there. */
-typedef PapaStatus papa_conv_bwd_data_fn(PapaDevice *dev, const PapaConv *conv, float *dx, const float *dy, const float *w,
+typedef PapaStatus papa_conv_bwd_data_fn(PapaDevice *dev, const PapaConv *conv, PapaReal *dx, const PapaReal *dy, const float *w,
     void *workspace, bool accumulate);
 papa_conv_bwd_data_fn papa_conv_bwd_data_cpu, papa_conv_bwd_data_cuda;
 
 /* dw (+)= gradient; db (+)= sum of dy over N, OH, OW. db may be NULL. */
-typedef PapaStatus papa_conv_bwd_weights_fn(PapaDevice *dev, const PapaConv *conv, float *dw, float *db, const float *x, const float *dy,
+typedef PapaStatus papa_conv_bwd_weights_fn(PapaDevice *dev, const PapaConv *conv, float *dw, float *db, const PapaReal *x, const PapaReal *dy,
     void *workspace, bool accumulate);
 papa_conv_bwd_weights_fn papa_conv_bwd_weights_cpu, papa_conv_bwd_weights_cuda;
 

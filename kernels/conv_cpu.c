@@ -173,13 +173,13 @@ PapaStatus papa_conv_create_cpu(PapaDevice *dev, PapaConv **out, const PapaConvD
 {
     *out = NULL;
     PAPA_TRY(check_desc(desc));
+    PAPA_TRY(papa_device_enter(dev));
     PapaConv *conv = calloc(1, sizeof *conv);
     if (!conv)
         return papa_fail_memory(sizeof *conv, "a convolution's plan");
     conv->desc = *desc;
     conv->n_threads = dev->n_threads;
     conv->empty = !desc->N || !desc->OH || !desc->OW;
-    papa_device_enter(dev);
     for (int pass = 0; pass < (training ? N_PASSES : 1) && !conv->empty; pass++) {
         if (winograd_make(&conv->winograd[pass], desc, (PapaConvPass)pass, dev->n_threads))
             continue;

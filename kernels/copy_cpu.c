@@ -267,3 +267,13 @@ PapaStatus papa_gather_bwd_cpu(PapaDevice *dev, float *dx, const float *dy, cons
         papa_ranges(dev, outer, 1 + GRAIN / (1 + n * inner), scatter_range, &rows);
     return PAPA_OK;
 }
+
+/* Here both are float32. */
+PapaStatus papa_convert_cpu(PapaDevice *dev, void *to, PapaElement to_element, const void *from, PapaElement from_element, int64_t n, bool accumulate)
+{
+    assert(to_element == PAPA_FLOAT32 && from_element == PAPA_FLOAT32);
+    (void)to_element, (void)from_element;
+    PapaRegion region = {0};
+    papa_region_add(&region, n, 1, 1);
+    return papa_copy_cpu(dev, to, from, &region, accumulate);
+}

@@ -1,4 +1,4 @@
-/* Element-wise functions of one and of two tensors, float32, dense; the second kind with broadcasting.
+/* Element-wise functions of one and of two activations, dense; the second kind with broadcasting.
  * No allocation; asynchronous on dev's stream; sizes may be 0. */
 #ifndef PAPA_ELTWISE_H
 #define PAPA_ELTWISE_H
@@ -39,16 +39,16 @@ typedef enum PapaUnary {
 } PapaUnary;
 
 /* y[i] = f(x[i]), i < n. y may be x. a and b are f's parameters. */
-typedef PapaStatus papa_unary_fwd_fn(PapaDevice *dev, PapaUnary f, float *y, const float *x, int64_t n, float a, float b);
+typedef PapaStatus papa_unary_fwd_fn(PapaDevice *dev, PapaUnary f, PapaReal *y, const PapaReal *x, int64_t n, float a, float b);
 papa_unary_fwd_fn papa_unary_fwd_cpu, papa_unary_fwd_cuda;
 
 /* dx[i] (+)= dy[i] * f'(x[i]). saved: x or y as the list says, NULL where it says nothing. dx may be dy. */
-typedef PapaStatus papa_unary_bwd_fn(PapaDevice *dev, PapaUnary f, float *dx, const float *dy, const float *saved, int64_t n, float a, float b,
+typedef PapaStatus papa_unary_bwd_fn(PapaDevice *dev, PapaUnary f, PapaReal *dx, const PapaReal *dy, const PapaReal *saved, int64_t n, float a, float b,
     bool accumulate);
 papa_unary_bwd_fn papa_unary_bwd_cpu, papa_unary_bwd_cuda;
 
 /* dx[i] (+)= y[i] > 0 ? dy[i] : 0, for a Relu joined to another operator. dx may be dy. */
-typedef PapaStatus papa_relu_bwd_fn(PapaDevice *dev, float *dx, const float *dy, const float *y, int64_t n, bool accumulate);
+typedef PapaStatus papa_relu_bwd_fn(PapaDevice *dev, PapaReal *dx, const PapaReal *dy, const PapaReal *y, int64_t n, bool accumulate);
 papa_relu_bwd_fn papa_relu_bwd_cpu, papa_relu_bwd_cuda;
 
 typedef enum PapaBinary {
@@ -60,7 +60,7 @@ typedef enum PapaBinary {
 
 /* y = f(a, b), or max(0, that) with relu; y is dense in the walk's index space, and may be a or b where that is too.
  * Gradients: kernels/reduce.h, papa_binary_bwd. */
-typedef PapaStatus papa_binary_fwd_fn(PapaDevice *dev, PapaBinary f, float *y, const float *a, const float *b, const PapaWalk *walk, bool relu);
+typedef PapaStatus papa_binary_fwd_fn(PapaDevice *dev, PapaBinary f, PapaReal *y, const PapaReal *a, const PapaReal *b, const PapaWalk *walk, bool relu);
 papa_binary_fwd_fn papa_binary_fwd_cpu, papa_binary_fwd_cuda;
 
 #endif

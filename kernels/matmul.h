@@ -1,4 +1,4 @@
-/* Products of row-major float32 matrices, one or a batch, with what usually follows them.
+/* Products of row-major matrices, one or a batch, with what usually follows them.
  *
  *     C[i] = alpha * op(A[i]) op(B[i]) + beta * C[i] + bias, or max(0, that), for i in [0, batch)
  *
@@ -18,6 +18,7 @@ typedef struct PapaMatmulDesc {
     int64_t stride_a, stride_b, stride_c; /* elements between matrices; of no meaning with batch <= 1 */
     float alpha, beta;
     bool bias, relu;
+    PapaElement a, b, c;                  /* what each is made of; the CPU has float32 only. bias: always float32 */
 } PapaMatmulDesc;
 
 /* What was chosen for a shape. Immutable; shared by all workers whose devices have the same kind and number of threads. */
@@ -35,13 +36,13 @@ typedef size_t papa_matmul_workspace_fn(const PapaMatmul *matmul);
 papa_matmul_workspace_fn papa_matmul_workspace_cpu, papa_matmul_workspace_cuda;
 
 /* bias is NULL exactly if desc.bias is false. */
-typedef PapaStatus papa_matmul_run_fn(PapaDevice *dev, const PapaMatmul *matmul, float *c, const float *a, const float *b,
+typedef PapaStatus papa_matmul_run_fn(PapaDevice *dev, const PapaMatmul *matmul, void *c, const void *a, const void *b,
     const float *bias, void *workspace);
 papa_matmul_run_fn papa_matmul_run_cpu, papa_matmul_run_cuda;
 
-/* sums[n] (+)= sum over m of x[m * ldx + n]. x: (M, N) with rows ldx elements apart. The order of summing does not depend
+/* sums[n] (+)= sum over m of x[m * ldx + n]. x: (M, N), an activation with rows ldx elements apart. The order of summing does not depend
  * on the number of threads. accumulate adds to what is there. M may be 0. */
-typedef PapaStatus papa_colsum_fn(PapaDevice *dev, float *sums, const float *x, int64_t M, int64_t N, int64_t ldx, bool accumulate);
+typedef PapaStatus papa_colsum_fn(PapaDevice *dev, float *sums, const PapaReal *x, int64_t M, int64_t N, int64_t ldx, bool accumulate);
 papa_colsum_fn papa_colsum_cpu, papa_colsum_cuda;
 
 #endif

@@ -87,7 +87,7 @@ static void run_range(void *context, int64_t begin, int64_t end)
     }
 }
 
-PapaStatus papa_matmul_run_cpu(PapaDevice *dev, const PapaMatmul *matmul, float *c, const float *a, const float *b, const float *bias,
+PapaStatus papa_matmul_run_cpu(PapaDevice *dev, const PapaMatmul *matmul, void *c, const void *a, const void *b, const float *bias,
     void *workspace)
 {
     const PapaMatmulDesc *d = &matmul->desc;

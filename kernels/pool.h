@@ -1,4 +1,4 @@
-/* Pooling in two dimensions, maximum and average, and the gradients. x: (N, H, W, C), y: (N, OH, OW, C), dense NHWC float32.
+/* Pooling in two dimensions, maximum and average, and the gradients. x: (N, H, W, C), y: (N, OH, OW, C), dense NHWC.
  *
  * The window of y[n][p][q] holds x[n][p * stride[0] - pad[0] + r * dilation[0]][q * stride[1] - pad[1] + s * dilation[1]] for
  * r < K[0], s < K[1]; its taps are numbered r * K[1] + s. Padding never wins a maximum. An average is divided by the number of
@@ -23,18 +23,18 @@ typedef struct PapaPool2d {
 #define PAPA_POOL_MAX_TAPS 65535
 
 /* argmax: (N, OH, OW, C), the first tap that holds the maximum (a NaN is one), PAPA_POOL_MAX_TAPS for none; NULL: not wanted. */
-typedef PapaStatus papa_maxpool_fwd_fn(PapaDevice *dev, const PapaPool2d *pool, float *y, uint16_t *argmax, const float *x);
+typedef PapaStatus papa_maxpool_fwd_fn(PapaDevice *dev, const PapaPool2d *pool, PapaReal *y, uint16_t *argmax, const PapaReal *x);
 papa_maxpool_fwd_fn papa_maxpool_fwd_cpu, papa_maxpool_fwd_cuda;
 
 /* dx (+)= the sum of dy over the windows whose maximum x was. */
-typedef PapaStatus papa_maxpool_bwd_fn(PapaDevice *dev, const PapaPool2d *pool, float *dx, const float *dy, const uint16_t *argmax, bool accumulate);
+typedef PapaStatus papa_maxpool_bwd_fn(PapaDevice *dev, const PapaPool2d *pool, PapaReal *dx, const PapaReal *dy, const uint16_t *argmax, bool accumulate);
 papa_maxpool_bwd_fn papa_maxpool_bwd_cpu, papa_maxpool_bwd_cuda;
 
-typedef PapaStatus papa_avgpool_fwd_fn(PapaDevice *dev, const PapaPool2d *pool, float *y, const float *x);
+typedef PapaStatus papa_avgpool_fwd_fn(PapaDevice *dev, const PapaPool2d *pool, PapaReal *y, const PapaReal *x);
 papa_avgpool_fwd_fn papa_avgpool_fwd_cpu, papa_avgpool_fwd_cuda;
 
 /* dx (+)= the sum over the windows that hold x of dy / the window's divisor. */
-typedef PapaStatus papa_avgpool_bwd_fn(PapaDevice *dev, const PapaPool2d *pool, float *dx, const float *dy, bool accumulate);
+typedef PapaStatus papa_avgpool_bwd_fn(PapaDevice *dev, const PapaPool2d *pool, PapaReal *dx, const PapaReal *dy, bool accumulate);
 papa_avgpool_bwd_fn papa_avgpool_bwd_cpu, papa_avgpool_bwd_cuda;
 
 #endif

@@ -71,8 +71,16 @@ typedef struct PapaHooks {
 
 /* ---------------------------------------------------------------- devices */
 
+/* How a GPU computes products of matrices and convolutions. The CPU has float32 only. */
+typedef enum PapaPrecision {
+    PAPA_PRECISION_FP32, /* float32 throughout */
+    PAPA_PRECISION_TF32, /* float32 in memory; products on tensor cores, with 10 bits of each factor's fraction */
+    PAPA_PRECISION_BF16, /* bfloat16 activations and products; weights, optimiser, statistics, sums and the loss in float32 */
+} PapaPrecision;
+
 typedef struct PapaDeviceOptions {
     const char *device; /* "auto" (default; CUDA where one is usable), "cpu", "cuda", "cuda:0,1" */
+    PapaPrecision precision; /* PAPA_PRECISION_FP32 (default). The others need CUDA */
     int threads;        /* CPU threads in all; 0 (default): the cores that the process may use */
     bool deterministic; /* false (default). true: one thread per member, so that the result does not depend on threads */
 } PapaDeviceOptions;

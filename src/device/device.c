@@ -1,117 +1,204 @@
-/* The CPU device. Memory is the host's, everything happens at once, so copies are memcpy and there is nothing to wait for. */
-#include "device/device.h"
-#include "device/onednn.h"
+/* One interface to every kind of device: picks the kind's table, and does what is the same for all. */
+#include "device/device_ops.h"
 
-#include <omp.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 
-#define CACHE_LINE ((size_t)64)
-#define HUGE_PAGE ((size_t)2 << 20)
-
-PapaStatus papa_device_open_cpu(PapaDevice **out, int n_threads)
+static const PapaDeviceOps *ops(const PapaDevice *dev)
 {
-    *out = NULL;
-    if (n_threads < 1)
-        return papa_fail(PAPA_ERR_ARGUMENT, "cpu device: %d threads, expected at least 1", n_threads);
-    PapaDevice *dev = malloc(sizeof *dev);
-    if (!dev)
-        return papa_fail_memory(sizeof *dev, "a device");
-    PapaDnnl *dnnl;
-    PapaStatus status = papa_dnnl_open(&dnnl);
-    if (status != PAPA_OK) {
-        free(dev);
-        return status;
-    }
-    *dev = (PapaDevice){.kind = PAPA_CPU, .n_threads = n_threads, .library = dnnl};
-    papa_device_enter(dev);
-    *out = dev;
-    return PAPA_OK;
+#ifdef PAPA_HAVE_CUDA
+    if (dev->kind == PAPA_CUDA)
+        return &papa_device_ops_cuda;
+#endif
+    (void)dev;
+    return &papa_device_ops_cpu;
 }
+
+#ifndef PAPA_HAVE_CUDA
+static PapaStatus no_cuda(void)
+{
+    return papa_fail(PAPA_ERR_DEVICE, "this build of papa has no CUDA: build it where the CUDA toolkit, cuBLAS and cuDNN 9 are installed");
+}
+
+PapaStatus papa_device_open_cuda(PapaDevice **out, int ordinal, PapaPrecision precision)
+{
+    (void)ordinal, (void)precision;
+    *out = NULL;
+    return no_cuda();
+}
+
+PapaStatus papa_device_open_described(PapaDevice **out, const PapaGpu *gpu, PapaPrecision precision, PapaLaunchLog *log)
+{
+    (void)gpu, (void)precision, (void)log;
+    *out = NULL;
+    return no_cuda();
+}
+
+int papa_device_count_cuda(void)
+{
+    (void)no_cuda();
+    return 0;
+}
+#endif
 
 void papa_device_close(PapaDevice *dev)
 {
     if (!dev)
         return;
-    papa_dnnl_close(dev->library);
+    ops(dev)->close(dev);
     free(dev);
 }
 
-void papa_device_enter(PapaDevice *dev)
+PapaStatus papa_device_enter(PapaDevice *dev)
 {
-    omp_set_num_threads(dev->n_threads);
+    return ops(dev)->enter(dev);
 }
+
+bool papa_device_same_memory(const PapaDevice *a, const PapaDevice *b)
+{
+    return a->kind == b->kind && (!ops(a)->same_memory || ops(a)->same_memory(a, b));
+}
+
+/* ---------------------------------------------------------------- memory */
 
 PapaStatus papa_device_alloc(PapaDevice *dev, void **out, size_t bytes, const char *purpose)
 {
-    (void)dev;
     *out = NULL;
-    if (!bytes)
-        return PAPA_OK;
-    bool huge = bytes >= HUGE_PAGE;
-    if (posix_memalign(out, huge ? HUGE_PAGE : CACHE_LINE, bytes)) {
-        *out = NULL;
-        return papa_fail_memory(bytes, purpose);
-    }
-    if (huge) /* a hint: memory works as well without */
-        (void)madvise(*out, bytes & ~(HUGE_PAGE - 1), MADV_HUGEPAGE);
-    return PAPA_OK;
+    return bytes ? ops(dev)->alloc(dev, out, bytes, purpose) : PAPA_OK;
 }
 
 void papa_device_free(PapaDevice *dev, void *memory)
 {
-    (void)dev;
-    free(memory);
+    if (memory)
+        ops(dev)->free(dev, memory);
 }
 
 PapaStatus papa_device_copy(PapaDevice *dev, void *to, const void *from, size_t bytes)
 {
-    (void)dev;
-    if (bytes)
-        memcpy(to, from, bytes);
-    return PAPA_OK;
+    return bytes ? ops(dev)->copy(dev, to, from, bytes) : PAPA_OK;
 }
 
 PapaStatus papa_device_upload(PapaDevice *dev, void *to, const void *from_host, size_t bytes)
 {
-    return papa_device_copy(dev, to, from_host, bytes);
+    return bytes ? ops(dev)->upload(dev, to, from_host, bytes) : PAPA_OK;
 }
 
 PapaStatus papa_device_download(PapaDevice *dev, void *to_host, const void *from, size_t bytes)
 {
-    return papa_device_copy(dev, to_host, from, bytes);
+    return bytes ? ops(dev)->download(dev, to_host, from, bytes) : PAPA_OK;
 }
 
 PapaStatus papa_device_zero(PapaDevice *dev, void *to, size_t bytes)
 {
-    (void)dev;
-    if (bytes)
-        memset(to, 0, bytes);
-    return PAPA_OK;
+    return bytes ? ops(dev)->zero(dev, to, bytes) : PAPA_OK;
 }
 
 PapaStatus papa_device_sync(PapaDevice *dev)
 {
-    (void)dev;
+    return ops(dev)->sync(dev);
+}
+
+/* ---------------------------------------------------------------- stages */
+
+PapaStatus papa_stage_open(PapaDevice *dev, PapaStage *out, size_t bytes, const char *purpose)
+{
+    *out = (PapaStage){.bytes = bytes};
+    PAPA_TRY(papa_device_alloc(dev, &out->device, bytes, purpose));
+    if (!ops(dev)->alloc_host || !bytes) {
+        out->host = out->device;
+        return PAPA_OK;
+    }
+    PapaStatus status = ops(dev)->alloc_host(dev, &out->host, bytes, purpose);
+    if (status != PAPA_OK)
+        papa_stage_close(dev, out);
+    return status;
+}
+
+void papa_stage_close(PapaDevice *dev, PapaStage *stage)
+{
+    if (stage->host && stage->host != stage->device)
+        ops(dev)->free_host(dev, stage->host);
+    papa_device_free(dev, stage->device);
+    *stage = (PapaStage){0};
+}
+
+PapaStatus papa_stage_upload(PapaDevice *dev, const PapaStage *stage)
+{
+    return stage->host == stage->device ? PAPA_OK : ops(dev)->copy_ahead(dev, stage->device, stage->host, stage->bytes);
+}
+
+PapaStatus papa_stage_download(PapaDevice *dev, const PapaStage *stage)
+{
+    return stage->host == stage->device ? PAPA_OK : ops(dev)->copy_ahead(dev, stage->host, stage->device, stage->bytes);
+}
+
+/* ---------------------------------------------------------------- events */
+
+PapaStatus papa_event_new(PapaDevice *dev, PapaEvent **out)
+{
+    *out = NULL;
+    PapaEvent *event = calloc(1, sizeof *event);
+    if (!event)
+        return papa_fail_memory(sizeof *event, "an event");
+    event->dev = dev;
+    PapaStatus status = ops(dev)->event_new ? ops(dev)->event_new(dev, &event->point) : PAPA_OK;
+    if (status != PAPA_OK) {
+        free(event);
+        return status;
+    }
+    *out = event;
     return PAPA_OK;
 }
 
-void papa_ranges(const PapaDevice *dev, int64_t n, int64_t grain, papa_range_fn *body, void *context)
+void papa_event_free(PapaEvent *event)
 {
-    if (n <= 0)
-        return;
-    int64_t pieces = grain > 1 ? n / grain : n;
-    if (pieces > dev->n_threads)
-        pieces = dev->n_threads;
-    if (pieces <= 1) {
-        body(context, 0, n);
-        return;
+    if (event && event->point)
+        ops(event->dev)->event_free(event->dev, event->point);
+    free(event);
+}
+
+PapaStatus papa_event_record(PapaEvent *event, PapaDevice *dev)
+{
+    return event->point ? ops(dev)->event_record(dev, event->point) : PAPA_OK;
+}
+
+PapaStatus papa_event_wait(PapaEvent *event)
+{
+    return event->point ? ops(event->dev)->event_wait(event->point) : PAPA_OK;
+}
+
+PapaStatus papa_event_follow(PapaDevice *dev, PapaEvent *event)
+{
+    return event->point ? ops(dev)->event_follow(dev, event->point) : PAPA_OK;
+}
+
+/* ---------------------------------------------------------------- replays */
+
+PapaStatus papa_device_capture(PapaDevice *dev, PapaReplay **out, papa_capture_fn *body, void *context)
+{
+    *out = NULL;
+    if (!ops(dev)->capture)
+        return body(context, dev);
+    PapaReplay *replay = calloc(1, sizeof *replay);
+    if (!replay)
+        return papa_fail_memory(sizeof *replay, "a recorded step");
+    replay->dev = dev;
+    PapaStatus status = ops(dev)->capture(dev, &replay->work, body, context);
+    if (status != PAPA_OK || !replay->work) {
+        free(replay);
+        return status;
     }
-    int64_t length = n / pieces, longer = n % pieces; /* the first `longer` pieces have one more */
-#pragma omp parallel for schedule(static, 1) num_threads((int)pieces)
-    for (int64_t p = 0; p < pieces; p++) {
-        int64_t begin = p * length + (p < longer ? p : longer);
-        body(context, begin, begin + length + (p < longer));
-    }
+    *out = replay;
+    return PAPA_OK;
+}
+
+PapaStatus papa_replay_run(PapaReplay *replay, PapaDevice *dev)
+{
+    return ops(dev)->replay(dev, replay->work);
+}
+
+void papa_replay_free(PapaReplay *replay)
+{
+    if (replay)
+        ops(replay->dev)->replay_free(replay->work);
+    free(replay);
 }

@@ -202,8 +202,9 @@ PapaStatus papa_net_compile_tapped(PapaNet **out, const PapaModel *model, const 
     if (!net)
         return papa_fail_memory(sizeof *net, "a network");
     net->model = model;
-    papa_device_enter(dev);
-    PapaStatus status = compile(net, options, taps, n_taps, dev);
+    PapaStatus status = papa_device_enter(dev);
+    if (status == PAPA_OK)
+        status = compile(net, options, taps, n_taps, dev);
     if (status != PAPA_OK) {
         papa_net_free(net, dev);
         return status;
@@ -321,7 +322,6 @@ float *papa_net_output_grad(const PapaNet *net, PapaWorker *worker)
 
 static PapaRun make_run(const PapaNet *net, PapaWorker *worker, float *params, float *grads, const PapaStepNumbers *step)
 {
-    papa_device_enter(worker->dev);
     return (PapaRun){
         .dev = worker->dev, .graph = net->graph, .values = net->plan.values, .grads = net->plan.grads, .nodes = net->plan.nodes,
         .arena = worker->arena, .params = params, .dparams = grads, .constants = net->constants, .step = step,
@@ -344,6 +344,7 @@ static PapaStatus pass_tap(const PapaNet *net, const PapaNode *node, const PapaR
 
 PapaStatus papa_net_forward_tapped(const PapaNet *net, PapaWorker *worker, float *params, const PapaStepNumbers *step, float *stats, const float *goal)
 {
+    PAPA_TRY(papa_device_enter(worker->dev));
     PapaRun run = make_run(net, worker, params, NULL, step);
     for (int k = 0; k < net->graph->n_nodes; k++) {
         const PapaNode *node = net->graph->nodes[k];
@@ -363,6 +364,7 @@ PapaStatus papa_net_forward(const PapaNet *net, PapaWorker *worker, float *param
 
 PapaStatus papa_net_backward(const PapaNet *net, PapaWorker *worker, float *params, float *grads, const PapaStepNumbers *step)
 {
+    PAPA_TRY(papa_device_enter(worker->dev));
     PapaRun run = make_run(net, worker, params, grads, step);
     const PapaZero *zero = net->plan.zeros, *end = zero + net->plan.n_zeros;
     for (int k = net->graph->n_nodes; k >= 0; k--) {
