@@ -173,6 +173,11 @@ cublasStatus_t cublasLtCreate(cublasLtHandle_t *out)
 {
     if (!out)
         return CUBLAS_STATUS_INVALID_VALUE;
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || !devices) {
+        (void)cudaGetLastError();
+        return CUBLAS_STATUS_NOT_INITIALIZED;
+    }
     *out = new cublasLtContext{current_device()};
     born(*out, kHandle);
     return CUBLAS_STATUS_SUCCESS;

@@ -45,6 +45,7 @@ struct Algo {
     uint64_t workspace;
     uint64_t product;      /* which */
     uint32_t alignment[4];
+    uint32_t bias_alignment; /* of the pointer that was in the descriptor */
 };
 
 /* One product, its descriptors copied. */

@@ -89,6 +89,13 @@ namespace {
 
 /* ---------------------------------------------------------------- algorithms */
 
+/* Up to 16 bytes, which is what a GPU loads at once. */
+uint32_t alignment_of(const void *p)
+{
+    auto address = reinterpret_cast<uintptr_t>(p) | 16;
+    return static_cast<uint32_t>(address & -address);
+}
+
 /* Best first, as far as the preference lets them: one that splits the sums and wants much memory, one that wants a little, one that wants none. */
 std::vector<Algo> algorithms(const Product &product, const Preference &preference)
 {
@@ -96,7 +103,7 @@ std::vector<Algo> algorithms(const Product &product, const Preference &preferenc
     uint64_t split = std::min(kMost, product.m() * product.n() * 8);
     std::vector<Algo> all;
     auto add = [&](uint32_t id, uint64_t workspace) {
-        Algo algo = {kAlgoMark, id, workspace, product.key(), {}};
+        Algo algo = {kAlgoMark, id, workspace, product.key(), {}, alignment_of(product.desc.bias)};
         std::copy(std::begin(preference.alignment), std::end(preference.alignment), std::begin(algo.alignment));
         if (workspace <= preference.workspace)
             all.push_back(algo);
@@ -272,6 +279,8 @@ void check_pointers(const Call &call, const Algo &algo, bool reads_c)
         if ((i != 2 || reads_c) && reinterpret_cast<uintptr_t>(pointers[i]) % std::max(algo.alignment[i], 1u))
             fault("cublasLtMatmul: %c lies at %p, the algorithm was chosen for %u bytes' alignment", "ABCD"[i],
                 static_cast<const void *>(pointers[i]), algo.alignment[i]);
+    if (p.has_bias() && alignment_of(p.desc.bias) < algo.bias_alignment)
+        fault("cublasLtMatmul: the bias lies at %p, the algorithm was chosen with one aligned to %u bytes", p.desc.bias, algo.bias_alignment);
     if (p.d.batches > 1 && static_cast<std::size_t>(p.d.stride) * element(p.d.type) < span(p.d))
         fault("cublasLtMatmul: D's batches lie over each other, %lld elements apart", (long long)p.d.stride);
     if (overlap(p.a, call.A, p.d, call.D) || overlap(p.b, call.B, p.d, call.D))
