@@ -311,12 +311,12 @@ static float *arena_value(const PapaPlacement *placements, const PapaValue *valu
     return (float *)(worker->arena + placements[value->index].offset);
 }
 
-float *papa_net_input(const PapaNet *net, PapaWorker *worker)
+PapaReal *papa_net_input(const PapaNet *net, PapaWorker *worker)
 {
     return arena_value(net->plan.values, net->graph->inputs[0], worker);
 }
 
-float *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last)
+PapaReal *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last)
 {
     *channels_last = net->graph->inputs[i]->channels_last;
     return arena_value(net->plan.values, net->graph->inputs[i], worker);
