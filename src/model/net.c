@@ -2,6 +2,7 @@
 #include "model/net.h"
 
 #include "model/plan.h"
+#include "onnx/half.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -138,14 +139,28 @@ static PapaStatus prepare_nodes(PapaNet *net, PapaDevice *dev)
     return PAPA_OK;
 }
 
+static PapaStatus upload_constant(PapaDevice *dev, void *to, const PapaValue *value)
+{
+    size_t bytes = (size_t)papa_value_bytes(value);
+    if (value->element == PAPA_FLOAT32)
+        return papa_device_upload(dev, to, value->data, bytes);
+    uint16_t *narrow = malloc(bytes);
+    if (!narrow && bytes)
+        return papa_fail_memory(bytes, value->name);
+    for (size_t i = 0; i < bytes / sizeof *narrow; i++)
+        narrow[i] = papa_float_to_bfloat16(((const float *)value->data)[i]);
+    PapaStatus status = papa_device_upload(dev, to, narrow, bytes);
+    free(narrow);
+    return status;
+}
+
 static PapaStatus upload_constants(PapaNet *net, PapaDevice *dev)
 {
     PAPA_TRY(papa_device_alloc(dev, &net->constants, (size_t)net->plan.constant_bytes, "constants"));
     for (int v = 0; v < net->graph->n_values; v++) {
         const PapaValue *value = net->graph->values[v];
         if (!value->view_of && net->plan.values[v].where == PAPA_IN_CONSTANTS)
-            PAPA_TRY(papa_device_upload(dev, (char *)net->constants + net->plan.values[v].offset, value->data,
-                (size_t)papa_shape_count(&value->shape) * sizeof(float)));
+            PAPA_TRY(upload_constant(dev, (char *)net->constants + net->plan.values[v].offset, value));
     }
     return PAPA_OK;
 }
@@ -185,6 +200,7 @@ static PapaStatus compile(PapaNet *net, const PapaNetOptions *options, const Pap
     PAPA_TRY(set_taps(net, taps, n_taps));
     PAPA_TRY(papa_graph_layout(net->graph));
     PAPA_TRY(papa_graph_fuse(net->graph));
+    PAPA_TRY(papa_graph_precision(net->graph, dev->element));
     mark_views(net->graph);
     PAPA_TRY(check_outputs(net));
     PapaStatus status = prepare_nodes(net, dev);
@@ -295,12 +311,12 @@ static float *arena_value(const PapaPlacement *placements, const PapaValue *valu
     return (float *)(worker->arena + placements[value->index].offset);
 }
 
-float *papa_net_input(const PapaNet *net, PapaWorker *worker)
+PapaReal *papa_net_input(const PapaNet *net, PapaWorker *worker)
 {
     return arena_value(net->plan.values, net->graph->inputs[0], worker);
 }
 
-float *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last)
+PapaReal *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last)
 {
     *channels_last = net->graph->inputs[i]->channels_last;
     return arena_value(net->plan.values, net->graph->inputs[i], worker);
@@ -334,7 +350,8 @@ static PapaStatus pass_tap(const PapaNet *net, const PapaNode *node, const PapaR
     const PapaTap *tap = net->taps[node->index];
     const PapaShape *shape = &node->out[0]->shape;
     int64_t channels = tap->n_channels, rows = papa_shape_count_from(shape, 0, shape->rank - 1);
-    float *value = papa_out(run, node, 0), *mean = stats + tap->offset, *std = mean + net->n_stats;
+    PapaReal *value = papa_out(run, node, 0);
+    float *mean = stats + tap->offset, *std = mean + net->n_stats;
     PAPA_TRY(PAPA_KERNEL(run->dev, papa_chanstat_measure)(run->dev, mean, std, value, rows, channels));
     if (!goal)
         return PAPA_OK;

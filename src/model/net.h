@@ -40,9 +40,9 @@ PapaDevice *papa_worker_device(const PapaWorker *worker);
 void *papa_worker_arena(const PapaWorker *worker, size_t *bytes);
 
 /* Buffers in the worker's arena, valid for this net until the worker runs another one. */
-float *papa_net_input(const PapaNet *net, PapaWorker *worker);              /* write the batch here before forward */
-float *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last); /* of a net with several inputs */
-float *papa_net_output(const PapaNet *net, PapaWorker *worker, int i);      /* read after forward */
+PapaReal *papa_net_input(const PapaNet *net, PapaWorker *worker);              /* write the batch here before forward */
+PapaReal *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last); /* of a net with several inputs */
+float *papa_net_output(const PapaNet *net, PapaWorker *worker, int i);      /* read after forward; float32 */
 float *papa_net_output_grad(const PapaNet *net, PapaWorker *worker);        /* d loss / d outputs[0]: write before backward */
 
 /* params: store.n_total floats on the device; running statistics are updated in it by TRAIN and CALIBRATE nets.

@@ -163,11 +163,11 @@ bool papa_repair_has_statistics(const PapaRepair *repair)
 static PapaStatus fill_input(PapaRepair *repair, int pass)
 {
     const PapaRepairOptions *o = &repair->options;
-    float *input = papa_net_input(repair->net, repair->worker);
+    PapaReal *input = papa_net_input(repair->net, repair->worker);
     bool channels_last = papa_net_input_channels_last(repair->net);
     int64_t batch_elements = o->batch * o->size.channels * o->size.height * o->size.width;
     for (int i = 0; i < repair->batches_per_pass; i++) /* images are the outermost axis in either order */
-        PAPA_TRY(o->fill(o->context, repair->worker, input + i * batch_elements, o->batch, pass * repair->batches_per_pass + i, channels_last));
+        PAPA_TRY(o->fill(o->context, repair->worker, papa_at(repair->dev, input, i * batch_elements), o->batch, pass * repair->batches_per_pass + i, channels_last));
     return PAPA_OK;
 }
 

@@ -16,7 +16,7 @@
 
 /* Writes batch batch_index (0 .. batches-1) of n images to input: device memory of the worker, in the net's order of axes. The same index
  * must give the same images whenever it is asked for. */
-typedef PapaStatus papa_repair_fill_fn(void *context, PapaWorker *worker, float *input, int64_t n, int batch_index, bool channels_last);
+typedef PapaStatus papa_repair_fill_fn(void *context, PapaWorker *worker, PapaReal *input, int64_t n, int batch_index, bool channels_last);
 
 typedef enum PapaRepairMode {
     PAPA_REPAIR_BOTH,    /* means and standard deviations move to the goal */
