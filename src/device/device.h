@@ -30,6 +30,7 @@ typedef struct PapaDevice {
     PapaDeviceKind kind;
     int n_threads;        /* CPU: threads inside one operator */
     PapaPrecision precision; /* CUDA: of products; the CPU computes in float32 */
+    bool tune;            /* CUDA: a plan is chosen by timing several */
     PapaElement element;  /* of activations: PAPA_BFLOAT16 with PAPA_PRECISION_BF16 */
     void *library;        /* the device's handles (PapaDnnl; PapaCuda), owned */
 } PapaDevice;

@@ -6,8 +6,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define DEFAULT_ARENA_BUDGET ((size_t)1 << 30)
-
 struct PapaRepair {
     const PapaModel *model;
     PapaRepairOptions options;
@@ -80,7 +78,7 @@ static int divisor_below(int n, double limit)
 /* As many batches in one pass as the budget allows. Passes are equally large, so that their statistics weigh the same. */
 static PapaStatus compile_within_budget(PapaRepair *repair)
 {
-    size_t budget = repair->options.arena_budget ? repair->options.arena_budget : DEFAULT_ARENA_BUDGET;
+    size_t budget = repair->options.arena_budget ? repair->options.arena_budget : (size_t)PAPA_REPAIR_ARENA;
     for (int per_pass = repair->options.batches;;) {
         PAPA_TRY(compile(repair, per_pass));
         size_t bytes = papa_net_arena_bytes(repair->net);

@@ -49,7 +49,7 @@ static PapaStatus choose_cuda(PapaCrewPlan *plan, const char *device)
 PapaStatus papa_crew_choose(PapaCrewPlan *out, const PapaDeviceOptions *options)
 {
     const char *device = options->device ? options->device : "auto";
-    *out = (PapaCrewPlan){.precision = options->precision, .per_gpu = PER_GPU, .deterministic = options->deterministic};
+    *out = (PapaCrewPlan){.precision = options->precision, .tune = options->tune, .per_gpu = PER_GPU, .deterministic = options->deterministic};
     if (options->threads < 0)
         return papa_fail(PAPA_ERR_ARGUMENT, "threads is %d, expected at least 0", options->threads);
     out->threads = options->threads ? options->threads : papa_cores();
@@ -109,15 +109,24 @@ typedef struct Opening {
     int n_threads;
 } Opening;
 
+static PapaStatus open_gpu(PapaDevice **out, const PapaCrewPlan *plan, int place)
+{
+    if (plan->described)
+        return papa_device_open_described(out, plan->described, plan->precision, plan->log);
+    PAPA_TRY(papa_device_open_cuda(out, plan->gpus[place], plan->precision));
+    (*out)->tune = plan->tune;
+    return PAPA_OK;
+}
+
 static PapaStatus open_device(void *context, int worker, int task)
 {
     (void)task;
     const Opening *opening = context;
     PapaCrew *crew = opening->crew;
     const PapaCrewPlan *plan = opening->plan;
-    if (plan->kind == PAPA_CUDA)
-        return papa_device_open_cuda(&crew->devs[worker], plan->gpus[crew->place[worker]], plan->precision);
-    return papa_device_open_cpu(&crew->devs[worker], opening->n_threads);
+    if (plan->kind == PAPA_CPU)
+        return papa_device_open_cpu(&crew->devs[worker], opening->n_threads);
+    return open_gpu(&crew->devs[worker], plan, crew->place[worker]);
 }
 
 static PapaStatus allocate(PapaCrew *crew)
@@ -140,7 +149,7 @@ static PapaStatus allocate(PapaCrew *crew)
 static PapaStatus open_hub(PapaCrew *crew, const PapaCrewPlan *plan, int place, int n_members)
 {
     if (plan->kind == PAPA_CUDA)
-        PAPA_TRY(papa_device_open_cuda(&crew->hubs[place], plan->gpus[place], plan->precision));
+        PAPA_TRY(open_gpu(&crew->hubs[place], plan, place));
     else
         PAPA_TRY(papa_device_open_cpu(&crew->hubs[place], plan->deterministic ? 1 : plan->threads));
     PapaDevice *hub = crew->hubs[place];

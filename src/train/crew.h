@@ -18,6 +18,9 @@ typedef struct PapaCrewPlan {
     PapaDeviceKind kind;
     int n_gpus, gpus[PAPA_MAX_PLACES];
     PapaPrecision precision;
+    bool tune;
+    const PapaGpu *described; /* a GPU that is not there, and what it is given to do; NULL: real ones */
+    PapaLaunchLog *log;
     int threads;        /* of the CPU, in all; >= 1 */
     int per_gpu;        /* workers on one GPU, at most; >= 1 */
     bool deterministic; /* one thread inside each worker and in main */

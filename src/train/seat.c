@@ -57,11 +57,16 @@ static size_t lay_out(PapaBatchBlock *out, char *base, int64_t N, int64_t fetch_
     return at;
 }
 
+int64_t papa_seat_slot_bytes(int64_t batch, int64_t fetch_bytes)
+{
+    PapaBatchBlock sizes;
+    return (int64_t)lay_out(&sizes, NULL, batch, fetch_bytes);
+}
+
 static PapaStatus open_slot(PapaSeat *seat, const PapaSeatPlan *plan)
 {
     PapaSlot *slot = &seat->slots[seat->n_slots];
-    PapaBatchBlock sizes;
-    size_t bytes = lay_out(&sizes, NULL, plan->batch, plan->fetch_bytes);
+    size_t bytes = (size_t)papa_seat_slot_bytes(plan->batch, plan->fetch_bytes);
     *slot = (PapaSlot){.index = seat->n_slots++, .member = -1};
     PAPA_TRY(papa_stage_open(seat->dev, &slot->stage, bytes, "a worker's batches"));
     PAPA_TRY(papa_stage_open(seat->dev, &slot->loss, sizeof(float), "a worker's loss"));

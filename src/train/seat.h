@@ -77,6 +77,9 @@ typedef struct PapaSeatPlan {
 PapaStatus papa_seat_open(PapaSeat *out, const PapaSeatPlan *plan, PapaDevice *dev);
 void papa_seat_close(PapaSeat *seat); /* a zeroed seat is fine */
 
+/* Bytes of a slot's block. */
+int64_t papa_seat_slot_bytes(int64_t batch, int64_t fetch_bytes);
+
 /* The slot for the next batch, when the work that reads its last contents is done. Its loss, if somebody's, must have been looked at: it is
  * overwritten. */
 PapaStatus papa_seat_take(PapaSeat *seat, PapaSlot **out);

@@ -36,10 +36,8 @@ static void remark_device(PapaTraining *t, const PapaCrewPlan *plan)
 static PapaStatus open_crew(PapaTraining *t)
 {
     const PapaTrainOptions *o = &t->options;
-    PapaCrewPlan plan;
-    PAPA_TRY(papa_crew_choose(&plan, &o->device));
-    PAPA_TRY(papa_crew_open(&t->crew, &plan, o->population));
-    remark_device(t, &plan);
+    PAPA_TRY(papa_crew_open(&t->crew, &t->crew_plan, o->population));
+    remark_device(t, &t->crew_plan);
     papa_pool_on_wait(t->crew.pool, papa_meter_tick, &t->meter);
     return PAPA_OK;
 }
@@ -54,11 +52,23 @@ static PapaScorer make_scorer(PapaTraining *t, const PapaData *data, const uint3
     return scorer;
 }
 
+/* Members that don't fit a GPU side by side train there one after the other: with half as many workers, if there are several. */
+static PapaStatus open_smaller_crew(PapaTraining *t, PapaStatus why)
+{
+    int per_gpu = (t->crew.n_workers + t->crew.n_places - 1) / t->crew.n_places;
+    if (why != PAPA_ERR_MEMORY || t->crew_plan.kind != PAPA_CUDA || per_gpu < 2)
+        return why;
+    papa_crew_close(&t->crew);
+    t->crew_plan.per_gpu = per_gpu / 2;
+    return open_crew(t);
+}
+
 static PapaStatus open_trainer(PapaTraining *t)
 {
     PapaTrainerPlan plan = {.model = t->model, .options = &t->options, .data = t->data, .test = t->test, .indices = t->parts.train,
         .n_train = t->parts.n_train, .mean = t->mean, .std = t->std, .crew = &t->crew, .stop = t->hooks ? t->hooks->stop : NULL};
-    PAPA_TRY(papa_trainer_open(&t->trainer, &plan));
+    for (PapaStatus status; (status = papa_trainer_open(&t->trainer, &plan)) != PAPA_OK;)
+        PAPA_TRY(open_smaller_crew(t, status));
     t->val = make_scorer(t, t->data, t->parts.held, t->parts.n_held);
     if (t->test)
         t->on_test = make_scorer(t, t->test, NULL, papa_data_info(t->test).n);
@@ -114,6 +124,7 @@ static PapaStatus open_all(PapaTraining *t, const PapaModel *model)
 {
     PapaTrainOptions asked = t->options;
     PAPA_TRY(papa_train_options_resolve(&t->options));
+    PAPA_TRY(papa_crew_choose(&t->crew_plan, &t->options.device));
     PAPA_TRY(open_crew(t));
     papa_train_options_remark(&t->options, &asked, t->hooks);
     PAPA_TRY(papa_training_open_model(t, model));

@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include "train/budget.h"
 #include "train/progress.h"
 
 #include <math.h>
@@ -54,11 +55,8 @@ static PapaStatus open_seat(void *context, int worker, int task)
     PapaTrainer *t = context;
     const PapaTrainerNets *place = &t->nets[t->crew->place[worker]];
     const PapaNet *nets[3] = {place->train, place->infer, place->last};
-    int64_t fetch_bytes = papa_feed_fetch_bytes(t->crew, t->data);
-    if (!fetch_bytes && t->test)
-        fetch_bytes = papa_feed_fetch_bytes(t->crew, t->test);
     PapaSeatPlan plan = {.nets = nets, .n_nets = place->last ? 3 : 2, .batch = t->batch, .n_classes = t->n_classes,
-        .n_grads = t->model->store.n_trained, .n_visitor = t->crew->n_places > 1 ? t->model->store.n_total : 0, .fetch_bytes = fetch_bytes,
+        .n_grads = t->model->store.n_trained, .n_visitor = t->crew->n_places > 1 ? t->model->store.n_total : 0, .fetch_bytes = papa_trainer_fetch_bytes(t),
         .place = t->crew->place[worker]};
     return papa_seat_open(&t->seats[worker], &plan, t->crew->devs[worker]);
 }
@@ -110,6 +108,7 @@ static PapaStatus open_all(PapaTrainer *t, const PapaTrainerPlan *plan)
     if (t->test)
         PAPA_TRY(papa_crew_bring(t->crew, t->test));
     papa_feed_init(&t->feed, t->crew, t->data, papa_net_input_channels_last(t->nets[0].train), plan->mean, plan->std);
+    PAPA_TRY(papa_budget_check(t));
     t->seats = calloc((size_t)t->crew->n_workers, sizeof *t->seats);
     if (!t->seats)
         return papa_fail_memory((size_t)t->crew->n_workers * sizeof *t->seats, "the workers");
@@ -197,9 +196,18 @@ int64_t papa_trainer_images(const PapaTrainer *t, int64_t steps)
     return (steps - n_short) * t->batch + n_short * t->last_batch;
 }
 
+int papa_trainer_states(const PapaTrainer *t)
+{
+    return t->options->optimizer != PAPA_OPTIMIZER_SGD ? 2 : t->options->momentum != 0;
+}
+
+int64_t papa_trainer_fetch_bytes(const PapaTrainer *t)
+{
+    int64_t bytes = papa_feed_fetch_bytes(t->crew, t->data);
+    return bytes || !t->test ? bytes : papa_feed_fetch_bytes(t->crew, t->test);
+}
+
 int64_t papa_trainer_member_bytes(const PapaTrainer *t)
 {
-    const PapaTrainOptions *o = t->options;
-    int64_t states = o->optimizer != PAPA_OPTIMIZER_SGD ? 2 : o->momentum != 0;
-    return (t->model->store.n_total + states * t->model->store.n_trained) * (int64_t)sizeof(float) + t->n_train * (int64_t)sizeof(uint32_t);
+    return (t->model->store.n_total + papa_trainer_states(t) * t->model->store.n_trained) * (int64_t)sizeof(float) + t->n_train * (int64_t)sizeof(uint32_t);
 }

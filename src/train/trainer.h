@@ -77,6 +77,12 @@ void papa_trainer_losses(PapaTrainer *trainer, double *losses);
 /* Images that a member has seen in its first `steps` steps. */
 int64_t papa_trainer_images(const PapaTrainer *trainer, int64_t steps);
 
+/* Arrays of n_trained floats that the optimiser keeps for each member. */
+int papa_trainer_states(const PapaTrainer *trainer);
+
+/* Bytes of one image where seats must fetch them, of either data set; 0 where all are resident. */
+int64_t papa_trainer_fetch_bytes(const PapaTrainer *trainer);
+
 /* Bytes that one member holds. */
 int64_t papa_trainer_member_bytes(const PapaTrainer *trainer);
 

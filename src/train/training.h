@@ -20,6 +20,7 @@ typedef struct PapaTraining {
     PapaHeldOut parts;
     double mean[PAPA_MAX_CHANNELS], std[PAPA_MAX_CHANNELS];
 
+    PapaCrewPlan crew_plan;
     PapaCrew crew;
     PapaTrainer trainer;
     PapaScorer val, on_test;
