@@ -263,6 +263,44 @@ size_t papa_net_arena_bytes(const PapaNet *net)
     return (size_t)net->plan.arena_bytes;
 }
 
+static int64_t bytes_of(PapaValue *const *values, int n)
+{
+    int64_t bytes = 0;
+    for (int i = 0; i < n; i++)
+        if (values[i])
+            bytes += papa_value_bytes(values[i]);
+    return bytes;
+}
+
+/* The gradients that a node reads and writes, and the values that it kept. */
+static int64_t backward_bytes(const PapaNet *net, const PapaNode *node)
+{
+    const unsigned char *din = net->plan.nodes[node->index].din;
+    unsigned keeps = node->op->keeps ? node->op->keeps(node, net->graph) : 0;
+    int64_t bytes = bytes_of(node->out, node->n_out) + (int64_t)node->kept_bytes;
+    for (int i = 0; i < node->n_in; i++)
+        if (node->in[i])
+            bytes += papa_value_bytes(node->in[i]) * ((din[i] & PAPA_DIN_WANTED ? 1 : 0) + (i < PAPA_KEEP_MOST && keeps & PAPA_KEEP_IN(i) ? 1 : 0));
+    for (int i = 0; i < node->n_out && i < PAPA_KEEP_MOST; i++)
+        if (node->out[i] && keeps & PAPA_KEEP_OUT(i))
+            bytes += papa_value_bytes(node->out[i]);
+    return bytes;
+}
+
+int64_t papa_net_traffic(const PapaNet *net)
+{
+    int64_t bytes = 0;
+    for (int k = 0; k < net->graph->n_nodes; k++) {
+        const PapaNode *node = net->graph->nodes[k];
+        if (is_view(node))
+            continue;
+        bytes += bytes_of(node->in, node->n_in) + bytes_of(node->out, node->n_out) + (int64_t)node->kept_bytes;
+        if (net->plan.nodes[k].din)
+            bytes += backward_bytes(net, node);
+    }
+    return bytes;
+}
+
 /* ---------------------------------------------------------------- workers */
 
 PapaStatus papa_worker_new(PapaWorker **out, const PapaNet *const *nets, int n_nets, PapaDevice *dev)
@@ -311,12 +349,12 @@ static float *arena_value(const PapaPlacement *placements, const PapaValue *valu
     return (float *)(worker->arena + placements[value->index].offset);
 }
 
-float *papa_net_input(const PapaNet *net, PapaWorker *worker)
+PapaReal *papa_net_input(const PapaNet *net, PapaWorker *worker)
 {
     return arena_value(net->plan.values, net->graph->inputs[0], worker);
 }
 
-float *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last)
+PapaReal *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last)
 {
     *channels_last = net->graph->inputs[i]->channels_last;
     return arena_value(net->plan.values, net->graph->inputs[i], worker);

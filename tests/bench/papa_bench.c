@@ -60,7 +60,7 @@ static PapaStatus open_all(Bench *b)
     PAPA_TRY(papa_model_open(&b->model, b->path));
     PAPA_TRY(papa_model_select(b->model, &(PapaModelSelection){.decay_all = true}));
     PAPA_TRY(make_data(b));
-    PAPA_TRY(papa_crew_open(&b->crew, b->population, b->threads, false));
+    PAPA_TRY(papa_crew_open(&b->crew, &(PapaCrewPlan){.threads = b->threads}, b->population));
     papa_train_defaults(&b->options);
     b->options.population = b->population;
     b->options.batch = b->batch;
@@ -119,7 +119,7 @@ static PapaStatus run(Bench *b)
     printf("images_per_second=%.1f\n", (double)((at - first) * b->batch * b->population) / seconds);
     printf("steps_per_member=%lld\n", (long long)(at - first));
     printf("peak_rss_anon_mb=%.1f\n", (double)peak / 1024);
-    printf("arena_mb=%.1f\n", (double)papa_net_arena_bytes(b->trainer.net) / 1048576);
+    printf("arena_mb=%.1f\n", (double)papa_net_arena_bytes(b->trainer.nets[0].train) / 1048576);
     return PAPA_OK;
 }
 
