@@ -14,6 +14,7 @@ PapaStatus papa_cuda_check(cudaError_t error, const char *what)
 {
     if (error == cudaSuccess)
         return PAPA_OK;
+    (void)cudaGetLastError(); /* else the next launch would be blamed for it */
     return papa_fail(error == cudaErrorMemoryAllocation ? PAPA_ERR_MEMORY : PAPA_ERR_DEVICE, "%s: %s", what, cudaGetErrorString(error));
 }
 
