@@ -10,9 +10,8 @@ extern "C" {
 namespace papa {
 namespace {
 
-/* Channels at a time; multiples of every V. */
-constexpr int64_t kMeasureChannels = 1 << 16;
-constexpr int64_t kShiftChannels = (int64_t)(PAPA_CUDA_SCRATCH / (3 * sizeof(float)) / 64 * 64);
+/* Channels at a time; a multiple of every V. */
+constexpr int64_t kChannels = 1 << 16;
 
 /* n of a wider matrix's channels. */
 inline Columns some_columns(int64_t rows, int64_t n, int64_t stride, int V)
@@ -39,8 +38,8 @@ __global__ void __launch_bounds__(kJoinThreads) finish_measure(float *mean, floa
 template <class T, int V> PapaStatus measure(PapaDevice *dev, float *mean, float *std, const T *x, int64_t rows, int64_t C)
 {
     Sums *sums = (Sums *)papa_cuda(dev)->scratch;
-    for (int64_t c0 = 0; c0 < C; c0 += kMeasureChannels) {
-        const int64_t n = C - c0 < kMeasureChannels ? C - c0 : kMeasureChannels;
+    for (int64_t c0 = 0; c0 < C; c0 += kChannels) {
+        const int64_t n = C - c0 < kChannels ? C - c0 : kChannels;
         const Columns c = some_columns(rows, n, C, V);
         if (blocks_of(c))
             PAPA_LAUNCH(dev, (column_moments<T, V>), blocks_of(c), kThreads, 0, sums, x + c0, c);
@@ -70,9 +69,9 @@ __global__ void __launch_bounds__(kThreads) prepare_shift(Affine to, Goal goal, 
 template <class T, int V> PapaStatus shift(PapaDevice *dev, T *x, const Goal &goal, int64_t rows, int64_t C)
 {
     float *scratch = (float *)papa_cuda(dev)->scratch;
-    const Affine by = {scratch, scratch + kShiftChannels, scratch + 2 * kShiftChannels};
-    for (int64_t c0 = 0; c0 < C && rows; c0 += kShiftChannels) {
-        const int64_t n = C - c0 < kShiftChannels ? C - c0 : kShiftChannels;
+    const Affine by = {scratch, scratch + kChannels, scratch + 2 * kChannels};
+    for (int64_t c0 = 0; c0 < C && rows; c0 += kChannels) {
+        const int64_t n = C - c0 < kChannels ? C - c0 : kChannels;
         PAPA_LAUNCH(dev, prepare_shift, blocks_for(dev, n), kThreads, 0, by, goal, c0, n);
         PAPA_TRY((run_affine<T, V>(dev, x + c0, x + c0, NULL, by, false, some_columns(rows, n, C, V))));
     }
