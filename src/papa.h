@@ -81,6 +81,7 @@ typedef enum PapaPrecision {
 typedef struct PapaDeviceOptions {
     const char *device; /* "auto" (default; CUDA where one is usable), "cpu", "cuda", "cuda:0,1" */
     PapaPrecision precision; /* PAPA_PRECISION_FP32 (default). The others need CUDA */
+    bool tune;          /* false (default). true: CUDA times several plans for each convolution before it begins, and keeps the fastest */
     int threads;        /* CPU threads in all; 0 (default): the cores that the process may use */
     bool deterministic; /* false (default). true: one thread per member, so that the result does not depend on threads */
 } PapaDeviceOptions;
@@ -231,6 +232,12 @@ void papa_train_defaults(PapaTrainOptions *out);
 /* Tells, in a remark per tensor that has a part in training: name, shape, role, and "trained", "frozen: " with the option that says so, or
  * "statistic". Of options it looks at output, train, freeze, freeze_bn. Errors: as papa_train's for the model and these options. */
 PapaStatus papa_model_list_tensors(const PapaModel *model, const PapaTrainOptions *options, const PapaHooks *hooks);
+
+/* What a GPU would be given to do in one training step, without one: gpu_file describes it (testdata/gpus). The networks are compiled by the code
+ * that trains, and cuDNN makes its plans; a remark for each line of the answer: launches by name, operations and bytes, memory. Of options all
+ * but those of condensing and running count; without data, the model says how large images are. Errors: PAPA_ERR_DEVICE (this build has no CUDA, or a
+ * node has no plan on that GPU), PAPA_ERR_MEMORY (the run would not fit), and as papa_train's for the model and these options. */
+PapaStatus papa_train_plan(const PapaModel *model, const PapaTrainOptions *options, const char *gpu_file, const PapaHooks *hooks);
 
 typedef struct PapaScore {
     double accuracy;  /* top-1, 0 to 1; NaN: not measured */

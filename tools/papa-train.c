@@ -10,12 +10,14 @@ static const char *const inits[] = {"file", "random", "same", NULL};
 static const char *const optimizers[] = {"sgd", "adam", "adamw", NULL};
 static const char *const schedules[] = {"cosine", "steps", "constant", NULL};
 static const char *const ensembles[] = {"logits", "probabilities", NULL};
+static const char *const precisions[] = {"fp32", "tf32", "bf16", NULL};
 static const char *const splits[] = {"train", "test", NULL};
 
 typedef struct Settings {
     PapaTrainOptions train;
     int n_mean, n_std;
     bool no_decay, list_tensors;
+    const char *plan_for;
 } Settings;
 
 #define NORMALIZATION "the file's metadata with --init file, or else measured on the training images"
@@ -102,6 +104,11 @@ static const CliOption *option_table(Settings *s)
         {CLI_GROUP, .text = "Running"},
         {CLI_SEED, "seed", .to = &o->seed, .value = "N", .text = "of every random number"},
         {CLI_STRING, "device", .to = &o->device.device, .value = "DEVICE", .fallback = "auto", .text = "auto, cpu, cuda or cuda:0,1"},
+        {CLI_CHOICE, "precision", .to = &o->device.precision, .choices = precisions,
+            .text = "of a GPU's products: tf32: tensor cores; bf16: bfloat16 activations too; weights stay float32"},
+        {CLI_FLAG, "tune", .to = &o->device.tune, .text = "cuda: time several plans for each convolution first, and keep the fastest"},
+        {CLI_STRING, "plan-for", .to = &s->plan_for, .value = "FILE", .fallback = "off",
+            .text = "print what the GPU described in FILE (testdata/gpus) would do in a step and need in memory, and end; no GPU needed"},
         {CLI_INT, "threads", .to = &o->device.threads, .value = "N", .range = CLI_FROM(0), .fallback = "the cores at hand", .text = "CPU threads in all"},
         {CLI_FLAG, "deterministic", .to = &o->device.deterministic, .text = "a result that does not depend on the number of threads"},
         {.text = NULL},
@@ -204,7 +211,9 @@ int main(int argc, char **argv)
     PapaStatus status = papa_model_open(&model, argv[1]);
     if (status != PAPA_OK)
         return fail(status);
-    if (s.list_tensors) {
+    if (s.plan_for) {
+        status = papa_train_plan(model, &s.train, s.plan_for, &(PapaHooks){.remark = print_line});
+    } else if (s.list_tensors) {
         status = papa_model_list_tensors(model, &s.train, &(PapaHooks){.remark = print_line});
     } else {
         PapaTrainReport report;

@@ -145,6 +145,30 @@ PapaStatus papa_data_number_classes(PapaData *data, int n_classes)
     return PAPA_OK;
 }
 
+PapaStatus papa_data_blank(PapaData **out, PapaImageSize size, int n_classes, int64_t n)
+{
+    *out = NULL;
+    PapaData *data = calloc(1, sizeof *data);
+    if (!data)
+        return papa_fail_memory(sizeof *data, "a data set");
+    PapaDataRequest request = {0};
+    PapaStatus status;
+    data->info.name = "blank images";
+    PAPA_GOTO(papa_data_shape(data, &request, n, size.channels, size.height, size.width));
+    PAPA_GOTO(papa_data_number_classes(data, n_classes));
+    memset(data->labels, 0, (size_t)n * sizeof *data->labels);
+    data->images = calloc((size_t)n, (size_t)papa_data_image_bytes(data));
+    if (!data->images) {
+        status = papa_fail_memory((size_t)(n * papa_data_image_bytes(data)), "blank images");
+        goto out;
+    }
+    *out = data;
+    data = NULL;
+out:
+    papa_data_close(data);
+    return status;
+}
+
 int64_t papa_data_image_bytes(const PapaData *data)
 {
     return data->info.channels * data->info.height * data->info.width;

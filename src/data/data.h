@@ -13,6 +13,9 @@
 PapaStatus papa_data_open_within(
     PapaData **out, const char *name, PapaSplit split, PapaImageSize size, const PapaHooks *hooks, size_t budget_bytes);
 
+/* n blank images of label 0, resident: where only sizes matter. */
+PapaStatus papa_data_blank(PapaData **out, PapaImageSize size, int n_classes, int64_t n);
+
 /* Whether the set has separate parts for training and testing. A folder of JPEG folders without train/ and test/ has not:
  * it opens with the same images for both splits, so it is no test set for what was trained on it. */
 bool papa_data_has_splits(const PapaData *data);

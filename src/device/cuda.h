@@ -26,6 +26,7 @@ typedef struct PapaCuda {
     void *scratch;           /* PAPA_CUDA_SCRATCH bytes */
     PapaGpu gpu;
     PapaLaunchLog *log;      /* of a described device; else NULL */
+    bool tune;               /* the first few plans of a convolution are timed; set before plans are made */
 } PapaCuda;
 
 static inline PapaCuda *papa_cuda(const PapaDevice *dev)

@@ -53,9 +53,20 @@ PapaStatus papa_device_enter(PapaDevice *dev)
     return ops(dev)->enter(dev);
 }
 
-bool papa_device_same_memory(const PapaDevice *a, const PapaDevice *b)
+bool papa_device_reaches(PapaDevice *dev, const void *memory)
 {
-    return a->kind == b->kind && (!ops(a)->same_memory || ops(a)->same_memory(a, b));
+    return !ops(dev)->reaches || ops(dev)->reaches(dev, memory);
+}
+
+PapaStatus papa_device_free_bytes(PapaDevice *dev, int64_t *out)
+{
+    *out = INT64_MAX;
+    return ops(dev)->free_bytes ? ops(dev)->free_bytes(dev, out) : PAPA_OK;
+}
+
+const char *papa_device_name(const PapaDevice *dev)
+{
+    return ops(dev)->name(dev);
 }
 
 /* ---------------------------------------------------------------- memory */

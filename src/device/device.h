@@ -30,6 +30,7 @@ typedef struct PapaDevice {
     PapaDeviceKind kind;
     int n_threads;        /* CPU: threads inside one operator */
     PapaPrecision precision; /* CUDA: of products; the CPU computes in float32 */
+    bool tune;            /* CUDA: a plan is chosen by timing several */
     PapaElement element;  /* of activations: PAPA_BFLOAT16 with PAPA_PRECISION_BF16 */
     void *library;        /* the device's handles (PapaDnnl; PapaCuda), owned */
 } PapaDevice;
@@ -79,8 +80,14 @@ PapaStatus papa_device_copy(PapaDevice *dev, void *to, const void *from, size_t 
 PapaStatus papa_device_zero(PapaDevice *dev, void *to, size_t bytes);
 PapaStatus papa_device_sync(PapaDevice *dev);
 
-/* Whether kernels of both reach the same memory: the CPU's devices, or those of one GPU. */
-bool papa_device_same_memory(const PapaDevice *a, const PapaDevice *b);
+/* Whether dev's kernels reach this memory, which papa_device_alloc gave for a device of the same kind: another GPU's they don't. */
+bool papa_device_reaches(PapaDevice *dev, const void *memory);
+
+/* Bytes that papa_device_alloc can still give. INT64_MAX on the CPU, which does not know. */
+PapaStatus papa_device_free_bytes(PapaDevice *dev, int64_t *out);
+
+/* "cpu" or the GPU's name. Lives as long as dev. */
+const char *papa_device_name(const PapaDevice *dev);
 
 /* ---- what runs ahead of the host: nothing of it waits, allocates or copies pageable memory. All of it works on the CPU too, at once ---- */
 

@@ -79,8 +79,14 @@ static PapaStatus sync_cpu(PapaDevice *dev)
     return PAPA_OK;
 }
 
+static const char *name(const PapaDevice *dev)
+{
+    (void)dev;
+    return "cpu";
+}
+
 const PapaDeviceOps papa_device_ops_cpu = {
-    .close = close_cpu, .enter = enter, .alloc = alloc, .free = free_cpu, .upload = copy, .download = copy, .copy = copy, .zero = zero, .sync = sync_cpu,
+    .name = name, .close = close_cpu, .enter = enter, .alloc = alloc, .free = free_cpu, .upload = copy, .download = copy, .copy = copy, .zero = zero, .sync = sync_cpu,
 };
 
 void papa_ranges(const PapaDevice *dev, int64_t n, int64_t grain, papa_range_fn *body, void *context)

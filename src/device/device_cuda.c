@@ -200,9 +200,28 @@ static PapaStatus enter(PapaDevice *dev)
     return PAPA_OK;
 }
 
-static bool same_memory(const PapaDevice *a, const PapaDevice *b)
+static const char *name(const PapaDevice *dev)
 {
-    return papa_cuda(a)->ordinal == papa_cuda(b)->ordinal;
+    return papa_cuda(dev)->gpu.name;
+}
+
+static bool reaches(PapaDevice *dev, const void *memory)
+{
+    struct cudaPointerAttributes attributes;
+    return is_described(dev) || (cudaPointerGetAttributes(&attributes, memory) == cudaSuccess && attributes.device == papa_cuda(dev)->ordinal);
+}
+
+static PapaStatus free_bytes(PapaDevice *dev, int64_t *out)
+{
+    size_t n_free = 0, n_all = 0;
+    if (is_described(dev)) {
+        *out = papa_cuda(dev)->gpu.memory - papa_cuda(dev)->log->bytes;
+        return PAPA_OK;
+    }
+    PAPA_TRY(enter(dev));
+    PAPA_TRY_CUDA(cudaMemGetInfo(&n_free, &n_all));
+    *out = (int64_t)n_free;
+    return PAPA_OK;
 }
 
 /* ---------------------------------------------------------------- memory */
@@ -374,7 +393,7 @@ static void replay_free(void *work)
 }
 
 const PapaDeviceOps papa_device_ops_cuda = {
-    .close = close_cuda, .enter = enter, .same_memory = same_memory, .alloc = alloc, .free = free_cuda, .alloc_host = alloc_host, .free_host = free_host,
+    .close = close_cuda, .enter = enter, .name = name, .reaches = reaches, .free_bytes = free_bytes, .alloc = alloc, .free = free_cuda, .alloc_host = alloc_host, .free_host = free_host,
     .upload = upload, .download = download, .copy = copy, .copy_ahead = copy, .zero = zero, .sync = sync_cuda,
     .event_new = event_new, .event_free = event_free, .event_record = event_record, .event_wait = event_wait, .event_follow = event_follow,
     .capture = capture, .replay = replay, .replay_free = replay_free,

@@ -18,7 +18,9 @@ struct PapaReplay {
 typedef struct PapaDeviceOps {
     void (*close)(PapaDevice *dev);
     PapaStatus (*enter)(PapaDevice *dev);
-    bool (*same_memory)(const PapaDevice *a, const PapaDevice *b); /* two of this kind; NULL: always */
+    bool (*reaches)(PapaDevice *dev, const void *memory); /* NULL: always */
+    PapaStatus (*free_bytes)(PapaDevice *dev, int64_t *out); /* NULL: not known */
+    const char *(*name)(const PapaDevice *dev);
     PapaStatus (*alloc)(PapaDevice *dev, void **out, size_t bytes, const char *purpose);
     void (*free)(PapaDevice *dev, void *memory);
     PapaStatus (*alloc_host)(PapaDevice *dev, void **out, size_t bytes, const char *purpose); /* pinned; NULL: the device's memory is the host's */

@@ -39,6 +39,8 @@ PapaValue *papa_graph_new_value(PapaGraph *graph, const char *name, PapaValueKin
 PapaNode *papa_graph_new_node(PapaGraph *graph, const char *type, int n_in, int n_out, const char *label)
 {
     const PapaOp *op = papa_op_find("", type, papa_onnx_opset(graph->onnx, ""));
+    if (!op)
+        op = papa_op_own(type);
     assert(op && "passes put in operators that we have");
     PapaNode *node = PAPA_NEW(&graph->arena, PapaNode);
     if (!node)

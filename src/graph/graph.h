@@ -5,6 +5,7 @@
  *   papa_graph_infer    every shape, constants and shape arithmetic folded away, dead nodes dropped
  *   papa_graph_layout   rank >= 3 activations of image operators become channels-last; transposes where order matters
  *   papa_graph_fuse     Relu and Add joined to the operators in front of them
+ *   papa_graph_precision what each value is made of on the device, and conversions where that changes
  * After the last step all values are dense and row-major in the order of their shape; nobody asks about layout again.
  *
  * The graph owns its values, nodes and constants (one arena). Strings and protos belong to the PapaOnnx it was read from,
@@ -13,6 +14,7 @@
 #define PAPA_GRAPH_H
 
 #include "base/arena.h"
+#include "device/device.h"
 #include "onnx/onnx.h"
 
 #include <stdbool.h>
@@ -66,7 +68,8 @@ typedef struct PapaOp PapaOp;
 struct PapaValue {
     const char *name;
     PapaValueKind kind;
-    int type;                        /* ONNX TensorProto.DataType as the file has it. Floats of every width compute in float32 */
+    int type;                        /* ONNX TensorProto.DataType as the file has it. Floats of every width compute in float32 or as element says */
+    PapaElement element;             /* a float value's on the device, and its gradient's */
     PapaShape shape;
     bool has_shape;
     bool channels_last;              /* shape is (N, spatial..., C) where the file has (N, C, spatial...) */
@@ -143,6 +146,10 @@ PapaStatus papa_graph_infer(PapaGraph *graph, const PapaShape *input_shapes);
 PapaStatus papa_graph_layout(PapaGraph *graph);
 PapaStatus papa_graph_fuse(PapaGraph *graph);
 
+/* With PAPA_BFLOAT16, inputs and activations become that. The file's tensors stay float32, as do the inputs that an operator's row says
+ * (op->float32) and the graph's outputs; a Convert stands where one must become the other. */
+PapaStatus papa_graph_precision(PapaGraph *graph, PapaElement element);
+
 /* The value of this name, or NULL. */
 PapaValue *papa_graph_find(const PapaGraph *graph, const char *name);
 
@@ -150,10 +157,16 @@ PapaValue *papa_graph_find(const PapaGraph *graph, const char *name);
 
 /* A fresh value; NULL when memory runs out. name is not copied. */
 PapaValue *papa_graph_new_value(PapaGraph *graph, const char *name, PapaValueKind kind, int type, const PapaShape *shape);
-/* A node put in by a pass, appended to no list yet; attrs zeroed, in and out arrays filled with NULL. */
+/* A node put in by a pass, of ai.onnx's or our own domain, appended to no list yet; attrs zeroed, in and out arrays filled with NULL. */
 PapaNode *papa_graph_new_node(PapaGraph *graph, const char *type, int n_in, int n_out, const char *label);
 /* Closes the gaps that NULLs in graph->nodes leave, and numbers the nodes. */
 void papa_graph_compact(PapaGraph *graph);
+/* Bytes on the device. */
+static inline int64_t papa_value_bytes(const PapaValue *value)
+{
+    return papa_shape_count(&value->shape) * (int64_t)papa_element_bytes(value->element);
+}
+
 /* Number of nodes that read the value, plus one if it is a graph output. */
 int papa_graph_uses(const PapaGraph *graph, const PapaValue *value);
 

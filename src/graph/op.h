@@ -38,7 +38,7 @@ enum { PAPA_FUSE_RELU = 1 /* node->relu */, PAPA_FUSE_ADD = 2 /* op->residual_in
 
 struct PapaOp {
     const char *type;         /* as ONNX spells it */
-    const char *domain;       /* NULL: ai.onnx; "papa": put in by our passes only */
+    const char *domain;       /* NULL: ai.onnx; PAPA_OWN_DOMAIN: put in by our passes only */
     int since, until;         /* opset range, inclusive; until 0: current. The row must be right for all of it */
     int min_in, max_in, min_out, max_out; /* as ONNX counts them, optional ones included; max_in or max_out -1: variadic */
     size_t attrs_bytes;       /* of node->attrs */
@@ -77,6 +77,9 @@ struct PapaOp {
     unsigned fuses;           /* PAPA_FUSE_* */
     int residual_input;       /* with PAPA_FUSE_ADD: index in node->in of the added tensor; the node's in array grows to it */
 
+    /* Inputs that are read as float32 even where activations are bfloat16, as bits 1 << i. NULL: none. Asked after fusing. */
+    unsigned (*float32)(const PapaNode *node);
+
     /* Which values backward reads: PAPA_KEEP_* bits. NULL: none. Asked after fusing. */
     unsigned (*keeps)(const PapaNode *node, const PapaGraph *graph);
 
@@ -93,8 +96,11 @@ struct PapaOp {
     PapaStatus (*backward)(const PapaNode *node, const PapaRun *run);
 };
 
-/* The row for an operator at an opset, or NULL. */
+/* The row for a file's operator at an opset, or NULL. */
 const PapaOp *papa_op_find(const char *domain, const char *type, int64_t opset);
+/* The row of an operator that only passes put in. */
+const PapaOp *papa_op_own(const char *type);
+#define PAPA_OWN_DOMAIN "papa"
 extern const PapaOp *const papa_op_tables[]; /* generated from the files of src/ops; ends with NULL */
 
 /* ---------------------------------------------------------------- helpers for rows, before execution */
@@ -180,14 +186,16 @@ typedef struct PapaNodePlacement {
 } PapaNodePlacement;
 enum { PAPA_DIN_WANTED = 1, PAPA_DIN_ACCUMULATE = 2 };
 
-/* Device pointers, all float32 and dense. NULL where the input or output is left out (and for an empty value perhaps). */
-float *papa_in(const PapaRun *run, const PapaNode *node, int i);
-float *papa_out(const PapaRun *run, const PapaNode *node, int i);
+/* Device pointers, dense, of in[i]->element: activations (PapaReal), but where op->float32 says float32. Offsets into them: papa_at. NULL where
+ * the input or output is left out (and for an empty value perhaps). */
+PapaReal *papa_in(const PapaRun *run, const PapaNode *node, int i);
+PapaReal *papa_out(const PapaRun *run, const PapaNode *node, int i);
 /* Gradient of in[i]: NULL where nobody wants it. Overwrite it, or add to it where papa_din_accumulate says so. */
-float *papa_din(const PapaRun *run, const PapaNode *node, int i);
+PapaReal *papa_din(const PapaRun *run, const PapaNode *node, int i);
+PapaStatus papa_din_zero(const PapaRun *run, const PapaNode *node, int i); /* overwrites it with zeros; it is wanted */
 bool papa_din_accumulate(const PapaRun *run, const PapaNode *node, int i);
 /* Gradient of out[i]; never NULL in backward for outputs that exist. The node may overwrite it, as scratch: nobody reads it afterwards. */
-float *papa_dout(const PapaRun *run, const PapaNode *node, int i);
+PapaReal *papa_dout(const PapaRun *run, const PapaNode *node, int i);
 void *papa_forward_workspace(const PapaRun *run, const PapaNode *node);
 void *papa_backward_workspace(const PapaRun *run, const PapaNode *node);
 void *papa_kept(const PapaRun *run, const PapaNode *node);

@@ -7,15 +7,25 @@
 /* A file of a few bytes can ask for any number of them (ConstantOfShape, Range, Expand). */
 #define MOST_FOLDED_BYTES ((size_t)1 << 31)
 
-const PapaOp *papa_op_find(const char *domain, const char *type, int64_t opset)
+static const PapaOp *find(const char *domain, const char *type, int64_t opset)
 {
-    if (!domain || strcmp(domain, "ai.onnx") == 0)
-        domain = "";
     for (const PapaOp *const *table = papa_op_tables; *table; table++)
         for (const PapaOp *op = *table; op->type; op++)
             if (strcmp(op->type, type) == 0 && strcmp(op->domain ? op->domain : "", domain) == 0 && opset >= op->since && (!op->until || opset <= op->until))
                 return op;
     return NULL;
+}
+
+const PapaOp *papa_op_find(const char *domain, const char *type, int64_t opset)
+{
+    if (!domain || strcmp(domain, "ai.onnx") == 0)
+        domain = "";
+    return strcmp(domain, PAPA_OWN_DOMAIN) == 0 ? NULL : find(domain, type, opset);
+}
+
+const PapaOp *papa_op_own(const char *type)
+{
+    return find(PAPA_OWN_DOMAIN, type, 1);
 }
 
 PapaStatus papa_node_fail(const PapaNode *node, PapaStatus code, const char *format, ...)

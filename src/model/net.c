@@ -2,6 +2,7 @@
 #include "model/net.h"
 
 #include "model/plan.h"
+#include "onnx/half.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -138,14 +139,28 @@ static PapaStatus prepare_nodes(PapaNet *net, PapaDevice *dev)
     return PAPA_OK;
 }
 
+static PapaStatus upload_constant(PapaDevice *dev, void *to, const PapaValue *value)
+{
+    size_t bytes = (size_t)papa_value_bytes(value);
+    if (value->element == PAPA_FLOAT32)
+        return papa_device_upload(dev, to, value->data, bytes);
+    uint16_t *narrow = malloc(bytes);
+    if (!narrow && bytes)
+        return papa_fail_memory(bytes, value->name);
+    for (size_t i = 0; i < bytes / sizeof *narrow; i++)
+        narrow[i] = papa_float_to_bfloat16(((const float *)value->data)[i]);
+    PapaStatus status = papa_device_upload(dev, to, narrow, bytes);
+    free(narrow);
+    return status;
+}
+
 static PapaStatus upload_constants(PapaNet *net, PapaDevice *dev)
 {
     PAPA_TRY(papa_device_alloc(dev, &net->constants, (size_t)net->plan.constant_bytes, "constants"));
     for (int v = 0; v < net->graph->n_values; v++) {
         const PapaValue *value = net->graph->values[v];
         if (!value->view_of && net->plan.values[v].where == PAPA_IN_CONSTANTS)
-            PAPA_TRY(papa_device_upload(dev, (char *)net->constants + net->plan.values[v].offset, value->data,
-                (size_t)papa_shape_count(&value->shape) * sizeof(float)));
+            PAPA_TRY(upload_constant(dev, (char *)net->constants + net->plan.values[v].offset, value));
     }
     return PAPA_OK;
 }
@@ -185,6 +200,7 @@ static PapaStatus compile(PapaNet *net, const PapaNetOptions *options, const Pap
     PAPA_TRY(set_taps(net, taps, n_taps));
     PAPA_TRY(papa_graph_layout(net->graph));
     PAPA_TRY(papa_graph_fuse(net->graph));
+    PAPA_TRY(papa_graph_precision(net->graph, dev->element));
     mark_views(net->graph);
     PAPA_TRY(check_outputs(net));
     PapaStatus status = prepare_nodes(net, dev);
@@ -247,6 +263,44 @@ size_t papa_net_arena_bytes(const PapaNet *net)
     return (size_t)net->plan.arena_bytes;
 }
 
+static int64_t bytes_of(PapaValue *const *values, int n)
+{
+    int64_t bytes = 0;
+    for (int i = 0; i < n; i++)
+        if (values[i])
+            bytes += papa_value_bytes(values[i]);
+    return bytes;
+}
+
+/* The gradients that a node reads and writes, and the values that it kept. */
+static int64_t backward_bytes(const PapaNet *net, const PapaNode *node)
+{
+    const unsigned char *din = net->plan.nodes[node->index].din;
+    unsigned keeps = node->op->keeps ? node->op->keeps(node, net->graph) : 0;
+    int64_t bytes = bytes_of(node->out, node->n_out) + (int64_t)node->kept_bytes;
+    for (int i = 0; i < node->n_in; i++)
+        if (node->in[i])
+            bytes += papa_value_bytes(node->in[i]) * ((din[i] & PAPA_DIN_WANTED ? 1 : 0) + (i < PAPA_KEEP_MOST && keeps & PAPA_KEEP_IN(i) ? 1 : 0));
+    for (int i = 0; i < node->n_out && i < PAPA_KEEP_MOST; i++)
+        if (node->out[i] && keeps & PAPA_KEEP_OUT(i))
+            bytes += papa_value_bytes(node->out[i]);
+    return bytes;
+}
+
+int64_t papa_net_traffic(const PapaNet *net)
+{
+    int64_t bytes = 0;
+    for (int k = 0; k < net->graph->n_nodes; k++) {
+        const PapaNode *node = net->graph->nodes[k];
+        if (is_view(node))
+            continue;
+        bytes += bytes_of(node->in, node->n_in) + bytes_of(node->out, node->n_out) + (int64_t)node->kept_bytes;
+        if (net->plan.nodes[k].din)
+            bytes += backward_bytes(net, node);
+    }
+    return bytes;
+}
+
 /* ---------------------------------------------------------------- workers */
 
 PapaStatus papa_worker_new(PapaWorker **out, const PapaNet *const *nets, int n_nets, PapaDevice *dev)
@@ -295,12 +349,12 @@ static float *arena_value(const PapaPlacement *placements, const PapaValue *valu
     return (float *)(worker->arena + placements[value->index].offset);
 }
 
-float *papa_net_input(const PapaNet *net, PapaWorker *worker)
+PapaReal *papa_net_input(const PapaNet *net, PapaWorker *worker)
 {
     return arena_value(net->plan.values, net->graph->inputs[0], worker);
 }
 
-float *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last)
+PapaReal *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last)
 {
     *channels_last = net->graph->inputs[i]->channels_last;
     return arena_value(net->plan.values, net->graph->inputs[i], worker);
@@ -334,7 +388,8 @@ static PapaStatus pass_tap(const PapaNet *net, const PapaNode *node, const PapaR
     const PapaTap *tap = net->taps[node->index];
     const PapaShape *shape = &node->out[0]->shape;
     int64_t channels = tap->n_channels, rows = papa_shape_count_from(shape, 0, shape->rank - 1);
-    float *value = papa_out(run, node, 0), *mean = stats + tap->offset, *std = mean + net->n_stats;
+    PapaReal *value = papa_out(run, node, 0);
+    float *mean = stats + tap->offset, *std = mean + net->n_stats;
     PAPA_TRY(PAPA_KERNEL(run->dev, papa_chanstat_measure)(run->dev, mean, std, value, rows, channels));
     if (!goal)
         return PAPA_OK;

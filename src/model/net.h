@@ -31,6 +31,9 @@ void papa_net_free(PapaNet *net, PapaDevice *dev);
 bool papa_net_input_channels_last(const PapaNet *net); /* order that the input buffer wants */
 PapaShape papa_net_output_shape(const PapaNet *net, int i); /* as computed; logits (N, classes) */
 size_t papa_net_arena_bytes(const PapaNet *net);
+/* Bytes that a forward pass, and in a TRAIN net a backward pass, move between memory and the nodes: each node's inputs and outputs once forward;
+ * gradients, and what backward keeps, once backward. */
+int64_t papa_net_traffic(const PapaNet *net);
 
 /* A worker can run any of the nets given (training and evaluation, say): its arena fits the largest. dev is borrowed. */
 PapaStatus papa_worker_new(PapaWorker **out, const PapaNet *const *nets, int n_nets, PapaDevice *dev);
@@ -40,9 +43,9 @@ PapaDevice *papa_worker_device(const PapaWorker *worker);
 void *papa_worker_arena(const PapaWorker *worker, size_t *bytes);
 
 /* Buffers in the worker's arena, valid for this net until the worker runs another one. */
-float *papa_net_input(const PapaNet *net, PapaWorker *worker);              /* write the batch here before forward */
-float *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last); /* of a net with several inputs */
-float *papa_net_output(const PapaNet *net, PapaWorker *worker, int i);      /* read after forward */
+PapaReal *papa_net_input(const PapaNet *net, PapaWorker *worker);              /* write the batch here before forward */
+PapaReal *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last); /* of a net with several inputs */
+float *papa_net_output(const PapaNet *net, PapaWorker *worker, int i);      /* read after forward; float32 */
 float *papa_net_output_grad(const PapaNet *net, PapaWorker *worker);        /* d loss / d outputs[0]: write before backward */
 
 /* params: store.n_total floats on the device; running statistics are updated in it by TRAIN and CALIBRATE nets.

@@ -172,7 +172,7 @@ static PapaStatus place_backward(Planner *p)
             PapaValue *root = node->out[i] ? papa_value_root(node->out[i]) : NULL;
             if (root && !p->written[root->index]) {
                 p->written[root->index] = true;
-                add_zero(p->plan, k, (PapaPlacement){PAPA_IN_ARENA, root->index}, papa_shape_count(&root->shape) * (int64_t)sizeof(float));
+                add_zero(p->plan, k, (PapaPlacement){PAPA_IN_ARENA, root->index}, papa_value_bytes(root));
                 live(&p->grads[root->index], backward_step(p, k));
             }
         }
@@ -206,7 +206,7 @@ static PapaStatus assign(Planner *p, bool separate)
         return PAPA_ERR_MEMORY;
     for (int i = 0; i < graph->n_values; i++) {
         PapaValue *value = graph->values[i];
-        int64_t bytes = value->has_shape ? papa_shape_count(&value->shape) * (int64_t)sizeof(float) : 0;
+        int64_t bytes = value->has_shape ? papa_value_bytes(value) : 0;
         if (value->view_of)
             continue;
         if (plan->values[i].where == PAPA_IN_ARENA)
@@ -241,7 +241,7 @@ static void choose_memory(Planner *p)
         case PAPA_VALUE_CONSTANT:
             if (papa_type_is_float(value->type) && value->data) {
                 plan->values[i] = (PapaPlacement){PAPA_IN_CONSTANTS, plan->constant_bytes};
-                plan->constant_bytes += rounded(papa_shape_count(&value->shape) * (int64_t)sizeof(float));
+                plan->constant_bytes += rounded(papa_value_bytes(value));
             }
             break;
         case PAPA_VALUE_INPUT:

@@ -13,19 +13,24 @@ static void *at(const PapaRun *run, PapaPlacement placement)
     return NULL;
 }
 
-float *papa_in(const PapaRun *run, const PapaNode *node, int i)
+PapaReal *papa_in(const PapaRun *run, const PapaNode *node, int i)
 {
     return papa_has_in(node, i) ? at(run, run->values[node->in[i]->index]) : NULL;
 }
 
-float *papa_out(const PapaRun *run, const PapaNode *node, int i)
+PapaReal *papa_out(const PapaRun *run, const PapaNode *node, int i)
 {
     return papa_has_out(node, i) ? at(run, run->values[node->out[i]->index]) : NULL;
 }
 
-float *papa_din(const PapaRun *run, const PapaNode *node, int i)
+PapaReal *papa_din(const PapaRun *run, const PapaNode *node, int i)
 {
     return papa_has_in(node, i) && run->nodes[node->index].din[i] & PAPA_DIN_WANTED ? at(run, run->grads[node->in[i]->index]) : NULL;
+}
+
+PapaStatus papa_din_zero(const PapaRun *run, const PapaNode *node, int i)
+{
+    return papa_device_zero(run->dev, papa_din(run, node, i), (size_t)papa_value_bytes(node->in[i]));
 }
 
 bool papa_din_accumulate(const PapaRun *run, const PapaNode *node, int i)
@@ -33,7 +38,7 @@ bool papa_din_accumulate(const PapaRun *run, const PapaNode *node, int i)
     return papa_has_in(node, i) && run->nodes[node->index].din[i] & PAPA_DIN_ACCUMULATE;
 }
 
-float *papa_dout(const PapaRun *run, const PapaNode *node, int i)
+PapaReal *papa_dout(const PapaRun *run, const PapaNode *node, int i)
 {
     return papa_has_out(node, i) ? at(run, run->grads[node->out[i]->index]) : NULL;
 }

@@ -254,7 +254,7 @@ static PapaStatus activation_backward(const PapaNode *node, const PapaRun *run)
     const Activation *t = node->attrs;
     const Saved what = what_is_saved(t->f);
     const float *saved = what == SAVED_X ? papa_in(run, node, 0) : what == SAVED_Y ? papa_out(run, node, 0) : NULL;
-    float *dx = papa_din(run, node, 0);
+    PapaReal *dx = papa_din(run, node, 0);
     if (!dx)
         return PAPA_OK;
     return PAPA_KERNEL(run->dev, papa_unary_bwd)(run->dev, t->f, dx, papa_dout(run, node, 0), saved, papa_shape_count(&node->in[0]->shape),

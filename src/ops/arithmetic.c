@@ -157,11 +157,11 @@ static PapaStatus arithmetic_backward(const PapaNode *node, const PapaRun *run)
     const PapaBinary f = ((const Arithmetic *)node->attrs)->f;
     const PapaShape *shape = &node->out[0]->shape;
     const PapaWalk walk = walk_of(node, &node->in[0]->shape, &node->in[1]->shape);
-    float *dy = papa_dout(run, node, 0);
+    PapaReal *dy = papa_dout(run, node, 0);
     if (node->relu)
         PAPA_TRY(PAPA_KERNEL(run->dev, papa_relu_bwd)(run->dev, dy, dy, papa_out(run, node, 0), papa_shape_count(shape), false));
     for (int i = 0; i < 2; i++) {
-        float *d = papa_din(run, node, i);
+        PapaReal *d = papa_din(run, node, i);
         if (d)
             PAPA_TRY(PAPA_KERNEL(run->dev, papa_binary_bwd)(run->dev, f, i, d, dy, papa_in(run, node, 0), papa_in(run, node, 1), &walk,
                 papa_din_accumulate(run, node, i)));
@@ -181,7 +181,7 @@ static PapaRole sum_role(const PapaNode *node, int input, int64_t *fan_in)
 static PapaStatus sum_forward(const PapaNode *node, const PapaRun *run)
 {
     const PapaShape *shape = &node->out[0]->shape;
-    float *y = papa_out(run, node, 0);
+    PapaReal *y = papa_out(run, node, 0);
     const PapaWalk first = walk_of(node, &node->in[0]->shape, shape);
     PAPA_TRY(PAPA_KERNEL(run->dev, papa_spread)(run->dev, y, papa_in(run, node, 0), &first, 1, false));
     for (int i = 1; i < node->n_in; i++) {
@@ -195,7 +195,7 @@ static PapaStatus sum_backward(const PapaNode *node, const PapaRun *run)
 {
     const PapaShape *shape = &node->out[0]->shape;
     for (int i = 0; i < node->n_in; i++) {
-        float *d = papa_din(run, node, i);
+        PapaReal *d = papa_din(run, node, i);
         const PapaWalk walk = walk_of(node, &node->in[i]->shape, shape);
         if (d)
             PAPA_TRY(PAPA_KERNEL(run->dev, papa_sum)(run->dev, d, papa_dout(run, node, 0), &walk, 1, papa_din_accumulate(run, node, i)));

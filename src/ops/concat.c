@@ -85,9 +85,9 @@ static PapaStatus concat_fold(PapaNode *node, PapaGraph *graph)
 
 static PapaStatus concat_forward(const PapaNode *node, const PapaRun *run)
 {
-    float *y = papa_out(run, node, 0);
+    PapaReal *y = papa_out(run, node, 0);
     int64_t width;
-    for (int i = 0; i < node->n_in; i++, y += width) {
+    for (int i = 0; i < node->n_in; i++, y = papa_at(run->dev, y, width)) {
         PapaRegion region = concat_slab(node, i, &width);
         if (papa_shape_count(&node->in[i]->shape))
             PAPA_TRY(PAPA_KERNEL(run->dev, papa_copy)(run->dev, y, papa_in(run, node, i), &region, false));
@@ -97,10 +97,10 @@ static PapaStatus concat_forward(const PapaNode *node, const PapaRun *run)
 
 static PapaStatus concat_backward(const PapaNode *node, const PapaRun *run)
 {
-    const float *dy = papa_dout(run, node, 0);
+    const PapaReal *dy = papa_dout(run, node, 0);
     int64_t width;
-    for (int i = 0; i < node->n_in; i++, dy += width) {
-        float *dx = papa_din(run, node, i);
+    for (int i = 0; i < node->n_in; i++, dy = papa_at(run->dev, dy, width)) {
+        PapaReal *dx = papa_din(run, node, i);
         PapaRegion region = papa_region_reversed(concat_slab(node, i, &width));
         if (dx && papa_shape_count(&node->in[i]->shape))
             PAPA_TRY(PAPA_KERNEL(run->dev, papa_copy)(run->dev, dx, dy, &region, papa_din_accumulate(run, node, i)));
@@ -187,9 +187,9 @@ static PapaStatus split_fold(PapaNode *node, PapaGraph *graph)
 
 static PapaStatus split_forward(const PapaNode *node, const PapaRun *run)
 {
-    const float *x = papa_in(run, node, 0);
+    const PapaReal *x = papa_in(run, node, 0);
     int64_t width;
-    for (int i = 0; i < node->n_out; i++, x += width) {
+    for (int i = 0; i < node->n_out; i++, x = papa_at(run->dev, x, width)) {
         PapaRegion region = papa_region_reversed(split_slab(node, i, &width));
         if (papa_has_out(node, i) && papa_shape_count(&node->out[i]->shape))
             PAPA_TRY(PAPA_KERNEL(run->dev, papa_copy)(run->dev, papa_out(run, node, i), x, &region, false));
@@ -199,7 +199,7 @@ static PapaStatus split_forward(const PapaNode *node, const PapaRun *run)
 
 static PapaStatus split_backward(const PapaNode *node, const PapaRun *run)
 {
-    float *dx = papa_din(run, node, 0);
+    PapaReal *dx = papa_din(run, node, 0);
     bool accumulate = papa_din_accumulate(run, node, 0), all = true;
     int64_t width;
     if (!dx)
@@ -207,8 +207,8 @@ static PapaStatus split_backward(const PapaNode *node, const PapaRun *run)
     for (int i = 0; i < node->n_out; i++)
         all &= papa_has_out(node, i);
     if (!all && !accumulate) /* no gradient comes from a part that is left out */
-        PAPA_TRY(papa_device_zero(run->dev, dx, (size_t)papa_shape_count(&node->in[0]->shape) * sizeof *dx));
-    for (int i = 0; i < node->n_out; i++, dx += width) {
+        PAPA_TRY(papa_din_zero(run, node, 0));
+    for (int i = 0; i < node->n_out; i++, dx = papa_at(run->dev, dx, width)) {
         PapaRegion region = split_slab(node, i, &width);
         if (papa_has_out(node, i) && papa_shape_count(&node->out[i]->shape))
             PAPA_TRY(PAPA_KERNEL(run->dev, papa_copy)(run->dev, dx, papa_dout(run, node, i), &region, accumulate));

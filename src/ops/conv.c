@@ -142,6 +142,12 @@ static PapaStatus conv_shape(PapaNode *node, PapaGraph *graph)
     return papa_set_output(node, 0, node->in[0]->type, &y);
 }
 
+static unsigned conv_float32(const PapaNode *node)
+{
+    (void)node;
+    return 1u << 1 | 1u << 2;
+}
+
 static unsigned conv_keeps(const PapaNode *node, const PapaGraph *graph)
 {
     (void)graph;
@@ -185,7 +191,8 @@ static PapaStatus conv_backward(const PapaNode *node, const PapaRun *run)
     PapaDevice *dev = run->dev;
     const PapaConvDesc *desc = &((const ConvAttrs *)node->attrs)->desc;
     void *workspace = papa_backward_workspace(run, node);
-    float *dy = papa_dout(run, node, 0), *dx = papa_din(run, node, 0), *dw = papa_din(run, node, 1), *db = papa_din(run, node, 2);
+    PapaReal *dy = papa_dout(run, node, 0), *dx = papa_din(run, node, 0);
+    float *dw = papa_din(run, node, 1), *db = papa_din(run, node, 2);
     int64_t n_rows = desc->N * desc->OH * desc->OW;
     if (node->relu)
         PAPA_TRY(PAPA_KERNEL(dev, papa_relu_bwd)(dev, dy, dy, papa_out(run, node, 0), n_rows * desc->K, false));
@@ -206,6 +213,6 @@ const PapaOp papa_ops_conv[] = {
     {.type = "Conv", .since = 7, .min_in = 2, .max_in = 3, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(ConvAttrs),
         .init = conv_init, .role = conv_role, .linear = conv_linear, .shape = conv_shape, .layout = papa_layout_channels_last,
         .fuses = PAPA_FUSE_RELU,
-        .keeps = conv_keeps, .prepare = conv_prepare, .release = conv_release, .forward = conv_forward, .backward = conv_backward},
+        .float32 = conv_float32, .keeps = conv_keeps, .prepare = conv_prepare, .release = conv_release, .forward = conv_forward, .backward = conv_backward},
     {0},
 };

@@ -63,7 +63,7 @@ static PapaStatus dropout_forward(const PapaNode *node, const PapaRun *run)
 
 static PapaStatus dropout_backward(const PapaNode *node, const PapaRun *run)
 {
-    float *dx = papa_din(run, node, 0);
+    PapaReal *dx = papa_din(run, node, 0);
     return dx ? drop(node, run, dx, papa_dout(run, node, 0), papa_din_accumulate(run, node, 0)) : PAPA_OK;
 }
 

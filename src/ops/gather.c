@@ -99,12 +99,12 @@ static PapaStatus gather_forward(const PapaNode *node, const PapaRun *run)
 static PapaStatus gather_backward(const PapaNode *node, const PapaRun *run)
 {
     int64_t outer, n_rows, inner;
-    float *dx = papa_din(run, node, 0);
+    PapaReal *dx = papa_din(run, node, 0);
     if (!dx)
         return PAPA_OK;
     gather_sizes(node, &outer, &n_rows, &inner);
     if (!papa_din_accumulate(run, node, 0))
-        PAPA_TRY(papa_device_zero(run->dev, dx, (size_t)(outer * n_rows * inner) * sizeof *dx));
+        PAPA_TRY(papa_din_zero(run, node, 0));
     return PAPA_KERNEL(run->dev, papa_gather_bwd)(run->dev, dx, papa_dout(run, node, 0), node->plan, outer, n_rows,
         ((const GatherAttrs *)node->attrs)->n, inner);
 }
@@ -167,7 +167,7 @@ static PapaStatus expand_forward(const PapaNode *node, const PapaRun *run)
 static PapaStatus expand_backward(const PapaNode *node, const PapaRun *run)
 {
     const PapaShape *x = &node->in[0]->shape, *y = &node->out[0]->shape;
-    float *dx = papa_din(run, node, 0);
+    PapaReal *dx = papa_din(run, node, 0);
     int64_t stride[PAPA_MAX_RANK], none[PAPA_MAX_RANK] = {0};
     PapaWalk walk;
     if (!dx)

@@ -21,6 +21,7 @@ typedef struct StackAxis {
 
 typedef struct Product {
     PapaMatmul *first, *next; /* what overwrites c, and what adds to it; next NULL: never needed */
+    size_t width_a, width_b, width_c; /* bytes of an element */
     StackAxis axes[PAPA_MAX_RANK];
     int n_axes; /* that are walked here; the innermost one may have become the batch of the plans */
 } Product;
@@ -35,7 +36,8 @@ static void product_release(Product *product, PapaDevice *dev)
 /* desc: one product, batch not set. adds: c's old value may have to stay, or axes are summed. */
 static PapaStatus product_create(Product *product, PapaDevice *dev, PapaMatmulDesc desc, const StackAxis *axes, int n_axes, bool adds)
 {
-    *product = (Product){.n_axes = n_axes};
+    *product = (Product){.n_axes = n_axes, .width_a = papa_element_bytes(desc.a), .width_b = papa_element_bytes(desc.b),
+        .width_c = papa_element_bytes(desc.c)};
     for (int i = 0; i < n_axes; i++)
         product->axes[i] = axes[i];
     desc.batch = 1;
@@ -61,14 +63,14 @@ static size_t product_workspace(const Product *product, PapaDevice *dev)
     return first > next ? first : next;
 }
 
-static PapaStatus product_run(const Product *product, PapaDevice *dev, float *c, const float *a, const float *b, const float *bias,
+static PapaStatus product_run(const Product *product, PapaDevice *dev, void *c, const void *a, const void *b, const float *bias,
     void *workspace, bool accumulate)
 {
     int64_t n = 1;
     for (int k = 0; k < product->n_axes; k++)
         n *= product->axes[k].n;
     for (int64_t step = 0; step < n; step++) {
-        int64_t at_a = 0, at_b = 0, at_c = 0, rest = step;
+        int64_t at_a = 0, at_b = 0, at_c = 0, rest = step; /* elements */
         bool add = accumulate;
         for (int k = product->n_axes - 1; k >= 0; k--) {
             const StackAxis *axis = &product->axes[k];
@@ -80,8 +82,8 @@ static PapaStatus product_run(const Product *product, PapaDevice *dev, float *c,
             add |= i && !axis->c; /* another product has gone into this one before */
         }
         assert(!add || product->next);
-        PAPA_TRY(PAPA_KERNEL(dev, papa_matmul_run)(dev, add ? product->next : product->first, c + at_c, a + at_a, b + at_b, bias,
-            workspace));
+        PAPA_TRY(PAPA_KERNEL(dev, papa_matmul_run)(dev, add ? product->next : product->first, (char *)c + at_c * (int64_t)product->width_c,
+            (const char *)a + at_a * (int64_t)product->width_a, (const char *)b + at_b * (int64_t)product->width_b, bias, workspace));
     }
     return PAPA_OK;
 }
@@ -111,11 +113,13 @@ static bool dy_is_first(const PapaMatmulDesc *fwd, Which which)
 }
 
 /* dA = alpha dY op(B)^T or alpha op(B) dY^T;  dB = alpha op(A)^T dY or alpha dY^T op(A). */
-static PapaStatus gradient_create(Product *product, PapaDevice *dev, const LinearAttrs *attrs, Which which)
+static PapaStatus gradient_create(Product *product, PapaDevice *dev, const PapaNode *node, Which which)
 {
+    const LinearAttrs *attrs = node->attrs;
     const PapaMatmulDesc *fwd = &attrs->desc;
     bool of_a = which == GRADIENT_A, dy_first = dy_is_first(fwd, which);
     int64_t ld_other = of_a ? fwd->ldb : fwd->lda;
+    PapaElement dy = node->out[0]->element, other_element = node->in[of_a]->element;
     bool other_transposed = of_a ? fwd->transpose_b : fwd->transpose_a;
     PapaMatmulDesc desc = {
         .M = of_a ? (dy_first ? fwd->M : fwd->K) : dy_first ? fwd->N : fwd->K,
@@ -127,6 +131,7 @@ static PapaStatus gradient_create(Product *product, PapaDevice *dev, const Linea
         .transpose_a = of_a ? !dy_first && other_transposed : dy_first || !other_transposed,
         .transpose_b = of_a ? !dy_first || !other_transposed : dy_first && other_transposed,
         .alpha = fwd->alpha,
+        .a = dy_first ? dy : other_element, .b = dy_first ? other_element : dy, .c = node->in[!of_a]->element,
     };
     StackAxis axes[PAPA_MAX_RANK];
     for (int k = 0; k < attrs->n_axes; k++) {
@@ -141,13 +146,13 @@ static PapaStatus gradient_run(const PapaNode *node, const PapaRun *run, Which w
 {
     const LinearAttrs *attrs = node->attrs;
     int input = which == GRADIENT_A ? 0 : 1;
-    float *dx = papa_din(run, node, input);
+    PapaReal *dx = papa_din(run, node, input);
     bool accumulate = papa_din_accumulate(run, node, input);
     if (!dx)
         return PAPA_OK;
     if (!papa_shape_count(&node->out[0]->shape)) /* no product runs, and a sum of none is 0 */
-        return accumulate ? PAPA_OK : papa_device_zero(run->dev, dx, (size_t)papa_shape_count(&node->in[input]->shape) * sizeof *dx);
-    const float *dy = papa_dout(run, node, 0), *other = papa_in(run, node, 1 - input);
+        return accumulate ? PAPA_OK : papa_din_zero(run, node, input);
+    const PapaReal *dy = papa_dout(run, node, 0), *other = papa_in(run, node, 1 - input);
     bool dy_first = dy_is_first(&attrs->desc, which);
     return product_run(&((const LinearPlan *)node->plan)->products[which], run->dev, dx, dy_first ? dy : other, dy_first ? other : dy, NULL,
         papa_backward_workspace(run, node), accumulate);
@@ -157,6 +162,13 @@ static unsigned linear_keeps(const PapaNode *node, const PapaGraph *graph)
 {
     (void)graph;
     return PAPA_KEEP_IN(0) | PAPA_KEEP_IN(1) | (node->relu ? PAPA_KEEP_OUT(0) : 0);
+}
+
+/* A matrix of the file is taken as it is, and its gradient given so. */
+static unsigned linear_float32(const PapaNode *node)
+{
+    return (unsigned)(node->in[0]->kind == PAPA_VALUE_TENSOR) | (unsigned)(node->in[1]->kind == PAPA_VALUE_TENSOR) << 1 |
+        (unsigned)((const LinearAttrs *)node->attrs)->row_c << 2;
 }
 
 static void linear_release(PapaNode *node, PapaDevice *dev)
@@ -175,12 +187,13 @@ static PapaStatus make_products(PapaNode *node, const PapaGraph *graph, PapaDevi
     PapaMatmulDesc desc = attrs->desc;
     desc.bias = attrs->row_c;
     desc.relu = node->relu;
+    desc.a = node->in[0]->element, desc.b = node->in[1]->element, desc.c = node->out[0]->element;
     PAPA_TRY(product_create(&plan->products[FORWARD], dev, desc, attrs->axes, attrs->n_axes, false));
     node->forward_workspace_bytes = product_workspace(&plan->products[FORWARD], dev);
     if (graph->mode != PAPA_MODE_TRAIN)
         return PAPA_OK;
     for (Which which = GRADIENT_A; which < N_PRODUCTS; which++) {
-        PAPA_TRY(gradient_create(&plan->products[which], dev, attrs, which));
+        PAPA_TRY(gradient_create(&plan->products[which], dev, node, which));
         size_t bytes = product_workspace(&plan->products[which], dev);
         if (bytes > node->backward_workspace_bytes)
             node->backward_workspace_bytes = bytes;
@@ -208,7 +221,7 @@ static void c_strides(const LinearAttrs *attrs, const PapaShape *c, int64_t *row
 static PapaStatus linear_forward(const PapaNode *node, const PapaRun *run)
 {
     const LinearAttrs *attrs = node->attrs;
-    float *y = papa_out(run, node, 0);
+    PapaReal *y = papa_out(run, node, 0);
     if (attrs->has_c && !attrs->row_c) { /* the product then reads it there, times beta */
         int64_t row, column;
         PapaRegion region = {0};
@@ -226,15 +239,15 @@ static PapaStatus gradient_c(const PapaNode *node, const PapaRun *run)
     const LinearAttrs *attrs = node->attrs;
     PapaDevice *dev = run->dev;
     int64_t M = attrs->desc.M, N = attrs->desc.N;
-    float *dc = papa_din(run, node, 2);
-    const float *dy = papa_dout(run, node, 0);
+    PapaReal *dc = papa_din(run, node, 2);
+    const PapaReal *dy = papa_dout(run, node, 0);
     bool accumulate = papa_din_accumulate(run, node, 2);
     if (!dc)
         return PAPA_OK;
     if (attrs->row_c)
         return PAPA_KERNEL(dev, papa_colsum)(dev, dc, dy, M, N, N, accumulate);
     if (!attrs->has_c) /* beta is 0 */
-        return accumulate ? PAPA_OK : papa_device_zero(dev, dc, (size_t)papa_shape_count(&node->in[2]->shape) * sizeof *dc);
+        return accumulate ? PAPA_OK : papa_din_zero(run, node, 2);
     PapaWalk walk;
     int64_t stride[2], none[2] = {0, 0};
     c_strides(attrs, &node->in[2]->shape, &stride[0], &stride[1]);
@@ -244,7 +257,7 @@ static PapaStatus gradient_c(const PapaNode *node, const PapaRun *run)
 
 static PapaStatus linear_backward(const PapaNode *node, const PapaRun *run)
 {
-    float *dy = papa_dout(run, node, 0);
+    PapaReal *dy = papa_dout(run, node, 0);
     if (node->relu)
         PAPA_TRY(PAPA_KERNEL(run->dev, papa_relu_bwd)(run->dev, dy, dy, papa_out(run, node, 0), papa_shape_count(&node->out[0]->shape),
             false));
@@ -413,10 +426,10 @@ static bool matmul_linear(const PapaNode *node, PapaLinear *out)
 
 const PapaOp papa_ops_linear[] = {
     {.type = "Gemm", .since = 7, .min_in = 2, .max_in = 3, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(LinearAttrs),
-        .init = gemm_init, .role = gemm_role, .linear = gemm_linear, .shape = gemm_shape, .fuses = PAPA_FUSE_RELU, .keeps = linear_keeps,
+        .init = gemm_init, .role = gemm_role, .linear = gemm_linear, .shape = gemm_shape, .fuses = PAPA_FUSE_RELU, .float32 = linear_float32, .keeps = linear_keeps,
         .prepare = linear_prepare, .release = linear_release, .forward = linear_forward, .backward = linear_backward},
     {.type = "MatMul", .since = 7, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(LinearAttrs),
-        .role = matmul_role, .linear = matmul_linear, .shape = matmul_shape, .fuses = PAPA_FUSE_RELU, .keeps = linear_keeps,
+        .role = matmul_role, .linear = matmul_linear, .shape = matmul_shape, .fuses = PAPA_FUSE_RELU, .float32 = linear_float32, .keeps = linear_keeps,
         .prepare = linear_prepare, .release = linear_release, .forward = linear_forward, .backward = linear_backward},
     {0},
 };

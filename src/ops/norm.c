@@ -83,6 +83,12 @@ static bool by_batch(const PapaGraph *graph)
     return graph->mode != PAPA_MODE_INFER && !graph->frozen_stats;
 }
 
+static unsigned norm_float32(const PapaNode *node)
+{
+    (void)node;
+    return 1u << SCALE | 1u << SHIFT | 1u << MEAN | 1u << VARIANCE;
+}
+
 static unsigned norm_keeps(const PapaNode *node, const PapaGraph *graph)
 {
     (void)graph;
@@ -128,10 +134,11 @@ static PapaStatus norm_forward(const PapaNode *node, const PapaRun *run)
     char *workspace = papa_forward_workspace(run, node);
     const size_t kernel_bytes = PAPA_KERNEL(run->dev, papa_batchnorm_workspace)(bn.rows, bn.C);
     float *mean = run->graph->mode == PAPA_MODE_TRAIN ? papa_kept(run, node) : (void *)(workspace + kernel_bytes), *rstd = mean + bn.C;
-    float *y = papa_out(run, node, 0);
-    const float *x = papa_in(run, node, X), *scale = papa_in(run, node, SCALE), *shift = papa_in(run, node, SHIFT);
+    PapaReal *y = papa_out(run, node, 0);
+    const PapaReal *x = papa_in(run, node, X);
+    const float *scale = papa_in(run, node, SCALE), *shift = papa_in(run, node, SHIFT);
     float *running_mean = papa_in(run, node, MEAN), *running_var = papa_in(run, node, VARIANCE);
-    const float *residual = papa_has_in(node, RESIDUAL) ? papa_in(run, node, RESIDUAL) : NULL;
+    const PapaReal *residual = papa_has_in(node, RESIDUAL) ? papa_in(run, node, RESIDUAL) : NULL;
     if (!by_batch(run->graph))
         return PAPA_KERNEL(run->dev, papa_batchnorm_fwd_running)(run->dev, &bn, y, mean, rstd, x, scale, shift, running_mean, running_var, residual,
             workspace);
@@ -176,7 +183,7 @@ static bool norm_to_inference(Onnx__NodeProto *node)
 #define BATCHNORM                                                                                                               \
     .type = "BatchNormalization", .min_in = 5, .max_in = 5, .min_out = 1, .attrs_bytes = sizeof(Norm), .init = norm_init,       \
     .role = norm_role, .shape = norm_shape, .layout = papa_layout_channels_last, .fuses = PAPA_FUSE_RELU | PAPA_FUSE_ADD,       \
-    .residual_input = RESIDUAL, .keeps = norm_keeps, .to_inference = norm_to_inference,                                          \
+    .residual_input = RESIDUAL, .float32 = norm_float32, .keeps = norm_keeps, .to_inference = norm_to_inference,                                          \
     .prepare = norm_prepare, .forward = norm_forward, .backward = norm_backward
 
 extern const PapaOp papa_ops_norm[];

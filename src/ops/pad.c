@@ -199,11 +199,11 @@ static PapaStatus for_each_box(const PapaNode *node, pad_move_fn *move, void *co
 
 typedef struct PadMove {
     PapaDevice *dev;
-    void *y;
+    void *y; /* constants, or activations */
     const void *x;
-    size_t element_bytes;
-    float *dx;
-    const float *dy;
+    size_t element_bytes; /* of constants */
+    PapaReal *dx;
+    const PapaReal *dy;
     bool accumulate;
 } PadMove;
 
@@ -235,7 +235,7 @@ static PapaStatus pad_fold(PapaNode *node, PapaGraph *graph)
 static PapaStatus move_forward(void *context, int64_t to, int64_t from, const PapaRegion *region)
 {
     const PadMove *m = context;
-    return PAPA_KERNEL(m->dev, papa_copy)(m->dev, (float *)m->y + to, (const float *)m->x + from, region, false);
+    return PAPA_KERNEL(m->dev, papa_copy)(m->dev, papa_at(m->dev, m->y, to), papa_at(m->dev, m->x, from), region, false);
 }
 
 static PapaStatus pad_forward(const PapaNode *node, const PapaRun *run)
@@ -251,7 +251,7 @@ static PapaStatus move_backward(void *context, int64_t to, int64_t from, const P
 {
     const PadMove *m = context;
     PapaRegion reversed = papa_region_reversed(*region);
-    return PAPA_KERNEL(m->dev, papa_copy)(m->dev, m->dx + from, m->dy + to, &reversed, m->accumulate);
+    return PAPA_KERNEL(m->dev, papa_copy)(m->dev, papa_at(m->dev, m->dx, from), papa_at(m->dev, m->dy, to), &reversed, m->accumulate);
 }
 
 /* All of the input stands in the output exactly once. */
@@ -271,7 +271,7 @@ static PapaStatus pad_backward(const PapaNode *node, const PapaRun *run)
     if (!context.dx)
         return PAPA_OK;
     if (!context.accumulate && !is_bijective(node)) {
-        PAPA_TRY(papa_device_zero(run->dev, context.dx, (size_t)papa_shape_count(&node->in[0]->shape) * sizeof *context.dx));
+        PAPA_TRY(papa_din_zero(run, node, 0));
         context.accumulate = true;
     }
     return for_each_box(node, move_backward, &context);

@@ -171,8 +171,8 @@ static PapaStatus pool_prepare(PapaNode *node, const PapaGraph *graph, PapaDevic
 static PapaStatus pool_forward(const PapaNode *node, const PapaRun *run)
 {
     const PapaPool2d d = desc_of(node);
-    float *y = papa_out(run, node, 0);
-    const float *x = papa_in(run, node, 0);
+    PapaReal *y = papa_out(run, node, 0);
+    const PapaReal *x = papa_in(run, node, 0);
     if (((const Pool *)node->attrs)->kind == POOL_AVERAGE)
         return PAPA_KERNEL(run->dev, papa_avgpool_fwd)(run->dev, &d, y, x);
     uint16_t *argmax = run->graph->mode == PAPA_MODE_TRAIN ? papa_kept(run, node) : NULL;
@@ -182,8 +182,8 @@ static PapaStatus pool_forward(const PapaNode *node, const PapaRun *run)
 static PapaStatus pool_backward(const PapaNode *node, const PapaRun *run)
 {
     const PapaPool2d d = desc_of(node);
-    float *dx = papa_din(run, node, 0);
-    const float *dy = papa_dout(run, node, 0);
+    PapaReal *dx = papa_din(run, node, 0);
+    const PapaReal *dy = papa_dout(run, node, 0);
     const bool accumulate = papa_din_accumulate(run, node, 0);
     if (!dx)
         return PAPA_OK;
@@ -219,7 +219,7 @@ static PapaStatus global_average_forward(const PapaNode *node, const PapaRun *ru
 static PapaStatus global_average_backward(const PapaNode *node, const PapaRun *run)
 {
     const PapaWalk walk = map_walk(node);
-    float *dx = papa_din(run, node, 0);
+    PapaReal *dx = papa_din(run, node, 0);
     if (!dx)
         return PAPA_OK;
     return PAPA_KERNEL(run->dev, papa_spread)(run->dev, dx, papa_dout(run, node, 0), &walk, map_weight(node), papa_din_accumulate(run, node, 0));

@@ -226,7 +226,7 @@ static PapaStatus reduce_forward(const PapaNode *node, const PapaRun *run)
 static PapaStatus reduce_backward(const PapaNode *node, const PapaRun *run)
 {
     const PapaWalk walk = walk_of(node);
-    float *dx = papa_din(run, node, 0);
+    PapaReal *dx = papa_din(run, node, 0);
     if (!dx)
         return PAPA_OK;
     return PAPA_KERNEL(run->dev, papa_spread)(run->dev, dx, papa_dout(run, node, 0), &walk, scale_of(node), papa_din_accumulate(run, node, 0));

@@ -147,22 +147,22 @@ static PapaStatus slice_forward(const PapaNode *node, const PapaRun *run)
     PapaRegion region = slice_region(node, &offset);
     if (!papa_shape_count(&node->out[0]->shape))
         return PAPA_OK;
-    return PAPA_KERNEL(run->dev, papa_copy)(run->dev, papa_out(run, node, 0), papa_in(run, node, 0) + offset, &region, false);
+    return PAPA_KERNEL(run->dev, papa_copy)(run->dev, papa_out(run, node, 0), papa_at(run->dev, papa_in(run, node, 0), offset), &region, false);
 }
 
 static PapaStatus slice_backward(const PapaNode *node, const PapaRun *run)
 {
-    float *dx = papa_din(run, node, 0);
+    PapaReal *dx = papa_din(run, node, 0);
     bool accumulate = papa_din_accumulate(run, node, 0);
     int64_t offset, n_x = papa_shape_count(&node->in[0]->shape), n_y = papa_shape_count(&node->out[0]->shape);
     PapaRegion region = papa_region_reversed(slice_region(node, &offset));
     if (!dx)
         return PAPA_OK;
     if (!accumulate && n_y != n_x)
-        PAPA_TRY(papa_device_zero(run->dev, dx, (size_t)n_x * sizeof *dx));
+        PAPA_TRY(papa_din_zero(run, node, 0));
     if (!n_y)
         return PAPA_OK;
-    return PAPA_KERNEL(run->dev, papa_copy)(run->dev, dx + offset, papa_dout(run, node, 0), &region, accumulate);
+    return PAPA_KERNEL(run->dev, papa_copy)(run->dev, papa_at(run->dev, dx, offset), papa_dout(run, node, 0), &region, accumulate);
 }
 
 const PapaOp papa_ops_slice[] = {

@@ -83,7 +83,7 @@ static PapaStatus softmax_forward(const PapaNode *node, const PapaRun *run)
 static PapaStatus softmax_backward(const PapaNode *node, const PapaRun *run)
 {
     const Extent e = extent_of(node);
-    float *dx = papa_din(run, node, 0);
+    PapaReal *dx = papa_din(run, node, 0);
     if (!dx)
         return PAPA_OK;
     return PAPA_KERNEL(run->dev, papa_softmax_bwd)(run->dev, dx, papa_dout(run, node, 0), papa_out(run, node, 0), e.outer, e.D, e.inner,

@@ -87,7 +87,7 @@ static PapaStatus transpose_forward(const PapaNode *node, const PapaRun *run)
 
 static PapaStatus transpose_backward(const PapaNode *node, const PapaRun *run)
 {
-    float *dx = papa_din(run, node, 0);
+    PapaReal *dx = papa_din(run, node, 0);
     PapaRegion region = papa_region_reversed(transpose_region(node));
     if (!dx)
         return PAPA_OK;

@@ -6,8 +6,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define DEFAULT_ARENA_BUDGET ((size_t)1 << 30)
-
 struct PapaRepair {
     const PapaModel *model;
     PapaRepairOptions options;
@@ -80,7 +78,7 @@ static int divisor_below(int n, double limit)
 /* As many batches in one pass as the budget allows. Passes are equally large, so that their statistics weigh the same. */
 static PapaStatus compile_within_budget(PapaRepair *repair)
 {
-    size_t budget = repair->options.arena_budget ? repair->options.arena_budget : DEFAULT_ARENA_BUDGET;
+    size_t budget = repair->options.arena_budget ? repair->options.arena_budget : (size_t)PAPA_REPAIR_ARENA;
     for (int per_pass = repair->options.batches;;) {
         PAPA_TRY(compile(repair, per_pass));
         size_t bytes = papa_net_arena_bytes(repair->net);
@@ -163,11 +161,11 @@ bool papa_repair_has_statistics(const PapaRepair *repair)
 static PapaStatus fill_input(PapaRepair *repair, int pass)
 {
     const PapaRepairOptions *o = &repair->options;
-    float *input = papa_net_input(repair->net, repair->worker);
+    PapaReal *input = papa_net_input(repair->net, repair->worker);
     bool channels_last = papa_net_input_channels_last(repair->net);
     int64_t batch_elements = o->batch * o->size.channels * o->size.height * o->size.width;
     for (int i = 0; i < repair->batches_per_pass; i++) /* images are the outermost axis in either order */
-        PAPA_TRY(o->fill(o->context, repair->worker, input + i * batch_elements, o->batch, pass * repair->batches_per_pass + i, channels_last));
+        PAPA_TRY(o->fill(o->context, repair->worker, papa_at(repair->dev, input, i * batch_elements), o->batch, pass * repair->batches_per_pass + i, channels_last));
     return PAPA_OK;
 }
 

@@ -16,7 +16,7 @@
 
 /* Writes batch batch_index (0 .. batches-1) of n images to input: device memory of the worker, in the net's order of axes. The same index
  * must give the same images whenever it is asked for. */
-typedef PapaStatus papa_repair_fill_fn(void *context, PapaWorker *worker, float *input, int64_t n, int batch_index, bool channels_last);
+typedef PapaStatus papa_repair_fill_fn(void *context, PapaWorker *worker, PapaReal *input, int64_t n, int batch_index, bool channels_last);
 
 typedef enum PapaRepairMode {
     PAPA_REPAIR_BOTH,    /* means and standard deviations move to the goal */
@@ -24,12 +24,14 @@ typedef enum PapaRepairMode {
     PAPA_REPAIR_RESHIFT, /* means only: s = 1 */
 } PapaRepairMode;
 
+#define PAPA_REPAIR_ARENA ((int64_t)1 << 30)
+
 typedef struct PapaRepairOptions {
     PapaRepairMode mode;
     int batches;               /* >= 1; 5 on small sets, 25 on ImageNet */
     int64_t batch;             /* images in each, >= 1 */
     PapaImageSize size;        /* of the images */
-    size_t arena_budget;       /* bytes; 0: 1 GiB. All batches go through the net as one where that fits: the statistics are then exact.
+    size_t arena_budget;       /* bytes; 0: PAPA_REPAIR_ARENA. All batches go through the net as one where that fits: the statistics are then exact.
                                   Otherwise as few passes as fit, each corrected by its own statistics, which are accumulated cumulatively */
     papa_repair_fill_fn *fill;
     void *context;

@@ -111,7 +111,7 @@ static PapaStatus greedy_soup(PapaTraining *t, PapaTrainReport *report)
     bool prepares = t->repair && papa_repair_has_statistics(t->repair);
     PapaGreedyCalls calls = {.context = t, .prepare = prepares ? prepare : NULL, .score = held_out_accuracy};
     begin_phase(t, PAPA_PHASE_SOUP, (p - 1) * (count_batches(&t->val) + (prepares ? t->options.repair_batches : 0)));
-    PAPA_TRY(papa_soup_greedy(t->crew.main, t->greedy, t->taken, NULL, (const float *const *)t->trainer.stores, scores, p,
+    PAPA_TRY(papa_soup_greedy(t->crew.main, t->greedy, t->taken, NULL, (const float *const *)t->near, scores, p,
         &t->model->store, &calls));
     papa_meter_end(&t->meter);
     for (int j = 0; j < p; j++)
@@ -123,7 +123,7 @@ static PapaStatus greedy_soup(PapaTraining *t, PapaTrainReport *report)
 
 static PapaStatus make_soups(PapaTraining *t, PapaTrainReport *report)
 {
-    const float *const *members = (const float *const *)t->trainer.stores;
+    const float *const *members = (const float *const *)t->near;
     PapaDevice *dev = t->crew.main;
     int p = t->options.population;
     PAPA_TRY(papa_soup_mean(dev, t->plain, members, NULL, p, &t->model->store));
@@ -140,6 +140,7 @@ static PapaStatus make_soups(PapaTraining *t, PapaTrainReport *report)
 PapaStatus papa_training_condense(PapaTraining *t, PapaTrainReport *report)
 {
     report->n_members = t->options.population;
+    PAPA_TRY(papa_training_bring_near(t));
     PAPA_TRY(open_scores(&report->held_out, report->n_members));
     PAPA_TRY(open_scores(&report->test, report->n_members));
     PAPA_TRY(score_members(t, &report->held_out, &t->val, "held-out"));

@@ -17,7 +17,7 @@ typedef struct Evaluation {
     const PapaData *data;
     PapaModel *model;
     PapaCrew crew;
-    PapaNet *net;
+    PapaNet *nets[PAPA_MAX_PLACES]; /* by place */
     PapaSeat *seats;
     float *store;
     int64_t batch, n_classes;
@@ -61,16 +61,19 @@ static PapaStatus compile(Evaluation *e)
 {
     PapaDataInfo info = papa_data_info(e->data);
     PapaNetOptions options = {.mode = PAPA_MODE_INFER, .batch = e->batch, .size = {info.channels, info.height, info.width}};
-    PAPA_TRY(papa_net_compile(&e->net, e->model, &options, e->crew.devs[0]));
-    return papa_feed_classes(&e->n_classes, e->data, e->model, e->net, e->batch);
+    for (int place = 0; place < e->crew.n_places; place++)
+        PAPA_TRY(papa_net_compile(&e->nets[place], e->model, &options, e->crew.devs[place]));
+    return papa_feed_classes(&e->n_classes, e->data, e->model, e->nets[0], e->batch);
 }
 
 static PapaStatus open_seat(void *context, int worker, int task)
 {
     (void)task;
     Evaluation *e = context;
-    const PapaNet *nets[] = {e->net};
-    PapaSeatPlan plan = {.nets = nets, .n_nets = 1, .batch = e->batch, .n_classes = e->n_classes, .fetch_bytes = papa_feed_fetch_bytes(e->data)};
+    int place = e->crew.place[worker];
+    const PapaNet *nets[] = {e->nets[place]};
+    PapaSeatPlan plan = {.nets = nets, .n_nets = 1, .batch = e->batch, .n_classes = e->n_classes, .place = place,
+        .n_visitor = e->crew.n_places > 1 ? e->model->store.n_total : 0, .fetch_bytes = papa_feed_fetch_bytes(&e->crew, e->data)};
     return papa_seat_open(&e->seats[worker], &plan, e->crew.devs[worker]);
 }
 
@@ -95,7 +98,7 @@ out:
 static PapaStatus open_all(Evaluation *e, const PapaModel *model, const PapaHooks *hooks)
 {
     const PapaEvalOptions *o = e->options;
-    int threads;
+    PapaCrewPlan plan;
     int64_t n = papa_data_info(e->data).n;
     if (o->batch < 1 || o->batch > 1 << 20)
         return papa_fail(PAPA_ERR_ARGUMENT, "batch is %d, expected at least 1 and at most %d", o->batch, 1 << 20);
@@ -103,12 +106,15 @@ static PapaStatus open_all(Evaluation *e, const PapaModel *model, const PapaHook
         return papa_fail(PAPA_ERR_ARGUMENT, "n_norm is %d, expected at least 0 and at most %d", o->n_norm, PAPA_MAX_CHANNELS);
     e->batch = n && n < o->batch ? n : o->batch;
     int64_t n_batches = (n + e->batch - 1) / e->batch;
-    PAPA_TRY(papa_crew_threads(&threads, &o->device));
-    PAPA_TRY(papa_crew_open(&e->crew, n_batches && n_batches < threads ? (int)n_batches : threads, threads, o->device.deterministic));
+    PAPA_TRY(papa_crew_choose(&plan, &o->device));
+    plan.per_gpu = 2; /* one prepares while the other computes */
+    int most = plan.kind == PAPA_CUDA ? plan.n_gpus * plan.per_gpu : plan.threads;
+    PAPA_TRY(papa_crew_open(&e->crew, &plan, n_batches && n_batches < most ? (int)n_batches : most));
     PAPA_TRY(papa_model_open(&e->model, papa_onnx_path(model->onnx)));
     PAPA_TRY(papa_model_select(e->model, &(PapaModelSelection){.output = o->output, .decay_all = true}));
     PAPA_TRY(compile(e));
     PAPA_TRY(find_normalization(e, hooks));
+    PAPA_TRY(papa_crew_bring(&e->crew, e->data));
     e->seats = calloc((size_t)e->crew.n_workers, sizeof *e->seats);
     if (!e->seats)
         return papa_fail_memory((size_t)e->crew.n_workers * sizeof *e->seats, "the workers");
@@ -118,12 +124,12 @@ static PapaStatus open_all(Evaluation *e, const PapaModel *model, const PapaHook
 
 static void close_all(Evaluation *e)
 {
-    if (e->crew.main) {
-        papa_device_free(e->crew.main, e->store);
-        papa_net_free(e->net, e->crew.main);
-    }
     for (int w = 0; e->seats && w < e->crew.n_workers; w++)
         papa_seat_close(&e->seats[w]);
+    if (e->crew.main)
+        papa_device_free(e->crew.main, e->store);
+    for (int place = 0; place < e->crew.n_places; place++)
+        papa_net_free(e->nets[place], e->crew.devs ? e->crew.devs[place] : NULL);
     free(e->seats);
     papa_crew_close(&e->crew);
     papa_model_close(e->model);
@@ -131,9 +137,11 @@ static void close_all(Evaluation *e)
 
 static PapaStatus score(Evaluation *e, PapaEvalReport *out, const PapaHooks *hooks)
 {
-    PapaScorer scorer = {.crew = &e->crew, .seats = e->seats, .net = e->net, .n = papa_data_info(e->data).n, .batch = e->batch,
-        .n_done = &e->n_done, .stop = hooks ? hooks->stop : NULL};
-    papa_feed_init(&scorer.feed, e->data, papa_net_input_channels_last(e->net), e->mean, e->std);
+    PapaScorer scorer = {.crew = &e->crew, .seats = e->seats, .n = papa_data_info(e->data).n, .batch = e->batch,
+        .n_store = e->model->store.n_total, .n_done = &e->n_done, .stop = hooks ? hooks->stop : NULL};
+    for (int place = 0; place < e->crew.n_places; place++)
+        scorer.nets[place] = e->nets[place];
+    papa_feed_init(&scorer.feed, &e->crew, e->data, papa_net_input_channels_last(e->nets[0]), e->mean, e->std);
     papa_meter_begin(&e->meter, hooks, PAPA_PHASE_EVALUATE, (scorer.n + e->batch - 1) / e->batch, &e->n_done, e->batch);
     papa_pool_on_wait(e->crew.pool, papa_meter_tick, &e->meter);
     double began = papa_now();

@@ -9,13 +9,16 @@
 typedef struct PapaScorer {
     PapaCrew *crew;
     PapaSeat *seats;         /* by worker */
-    const PapaNet *net;      /* inference */
+    const PapaNet *nets[PAPA_MAX_PLACES]; /* inference, by place */
     PapaFeed feed;
     const uint32_t *indices; /* (n) image numbers; NULL: 0 .. n-1 */
     int64_t n, batch;        /* batch: the net's */
+    int64_t n_store;         /* floats of a store */
     atomic_llong *n_done;    /* batches of stores, counted up as they are done; NULL: nobody wants to know */
     const volatile sig_atomic_t *stop; /* non-zero: PAPA_ERR_STOPPED, half a score is none; NULL: goes on to the end */
 } PapaScorer;
+
+/* Nothing else is under way while these run. */
 
 /* scores[i] of stores[i]. top5 is NaN with fewer than 10 classes, all is NaN with n = 0. */
 PapaStatus papa_score_stores(PapaScore *scores, const PapaScorer *scorer, float *const *stores, int n_stores);

@@ -74,11 +74,17 @@ out:
     return status;
 }
 
+PapaDevice *papa_member_device(const PapaTrainer *trainer, int index)
+{
+    const PapaCrew *crew = trainer->crew;
+    return papa_crew_has_homes(crew) ? crew->devs[papa_crew_home(crew, index)] : crew->main;
+}
+
 PapaStatus papa_member_open(PapaMember *out, int index, const PapaTrainer *trainer)
 {
     const PapaTrainOptions *o = trainer->options;
     PapaStoreLayout store = trainer->model->store;
-    PapaDevice *dev = trainer->crew->main;
+    PapaDevice *dev = papa_member_device(trainer, index);
     out->index = index;
     out->last_loss = NAN;
     out->order = malloc((size_t)trainer->n_train * sizeof *out->order);
@@ -94,6 +100,9 @@ PapaStatus papa_member_open(PapaMember *out, int index, const PapaTrainer *train
 
 void papa_member_close(PapaMember *member, PapaDevice *dev)
 {
+    for (int last = 0; last < 2; last++)
+        for (int slot = 0; slot < PAPA_SLOTS; slot++)
+            papa_replay_free(member->replays[last][slot]);
     papa_device_free(dev, member->params);
     papa_device_free(dev, member->first);
     papa_device_free(dev, member->second);
@@ -103,26 +112,28 @@ void papa_member_close(PapaMember *member, PapaDevice *dev)
 
 /* ---------------------------------------------------------------- one step */
 
-static PapaStatus make_batch(const PapaTrainer *t, PapaSeat *seat, PapaMember *member, const PapaNet *net, int64_t N, int64_t step)
+/* The host's part: what the batch is, and the step's numbers. */
+static void plan_batch(const PapaTrainer *t, PapaSlot *slot, PapaMember *member, int64_t N, int64_t step)
 {
     const PapaTrainOptions *o = t->options;
+    const int32_t *labels = papa_data_labels(t->data);
     int64_t in_epoch = step % t->steps_per_epoch, first = in_epoch * t->batch;
     int epoch = (int)(step / t->steps_per_epoch);
     if (in_epoch == 0)
         papa_data_order(member->order, t->indices, t->n_train, o->seed, member->index, epoch);
-    for (int64_t i = 0; i < N; i++)
-        papa_recipe_sample(&seat->host_samples[i], &member->recipe, &t->feed.format, member->order[first + i], o->seed, member->index,
-            epoch, first + i);
-    PapaBatchPlan plan;
-    papa_recipe_batch(&plan, &member->recipe, &t->feed.format, o->seed, member->index, step);
-    return papa_feed_batch(&t->feed, seat, papa_net_input(net, seat->worker), &plan, N, true);
+    for (int64_t i = 0; i < N; i++) {
+        uint32_t source = member->order[first + i];
+        papa_recipe_sample(&slot->host.samples[i], &member->recipe, &t->feed.format, source, o->seed, member->index, epoch, first + i);
+        slot->host.labels[i] = labels[source];
+    }
+    papa_recipe_batch(slot->host.plan, &member->recipe, &t->feed.format, o->seed, member->index, step);
 }
 
-static PapaStatus upload_numbers(const PapaTrainer *t, PapaSeat *seat, const PapaMember *member, int64_t N, int64_t step)
+static void set_numbers(const PapaTrainer *t, PapaSlot *slot, const PapaMember *member, int64_t N, int64_t step)
 {
     const PapaTrainOptions *o = t->options;
     PapaRng dropout = papa_rng(o->seed, PAPA_RNG_DROPOUT, member->index, (uint32_t)step, 0);
-    PapaSeatNumbers numbers = {
+    *slot->host.numbers = (PapaSeatNumbers){
         .step = {.dropout_key = {dropout.key[0], dropout.key[1]}, .dropout_name = {dropout.counter[1], dropout.counter[3]}},
         .optimizer = {
             .lr = (float)papa_rate(&t->rates, step),
@@ -131,15 +142,13 @@ static PapaStatus upload_numbers(const PapaTrainer *t, PapaSeat *seat, const Pap
         },
         .n_valid = N,
     };
-    return papa_device_upload(seat->dev, seat->numbers, &numbers, sizeof numbers);
 }
 
-static PapaStatus update(const PapaTrainer *t, PapaSeat *seat, PapaMember *member)
+static PapaStatus update(const PapaTrainer *t, PapaSeat *seat, const PapaMember *member, const PapaOptimizerNumbers *numbers)
 {
     const PapaTrainOptions *o = t->options;
     PapaStoreLayout store = t->model->store;
     PapaDevice *dev = seat->dev;
-    const PapaOptimizerNumbers *numbers = &seat->numbers->optimizer;
     if (o->clip > 0)
         PAPA_TRY(PAPA_KERNEL(dev, papa_optimizer_clip)(dev, seat->clip, seat->clip_blocks, seat->grads, o->clip, store.n_trained));
     const PapaClip *clip = o->clip > 0 ? seat->clip : NULL;
@@ -154,14 +163,60 @@ static PapaStatus update(const PapaTrainer *t, PapaSeat *seat, PapaMember *membe
         store.n_decayed, store.n_trained);
 }
 
-static PapaStatus check_loss(const PapaTrainer *t, PapaSeat *seat, PapaMember *member, int64_t step)
+/* What the device does in a step: the same every time, but for what the slot holds. */
+typedef struct DeviceStep {
+    const PapaTrainer *trainer;
+    PapaSeat *seat;
+    const PapaSlot *slot;
+    const PapaMember *member;
+    const PapaNet *net;
+    int64_t N;
+} DeviceStep;
+
+static PapaStatus device_step(void *context, PapaDevice *dev)
 {
-    float loss;
-    PAPA_TRY(papa_device_download(seat->dev, &loss, seat->loss, sizeof loss));
+    const DeviceStep *d = context;
+    const PapaTrainer *t = d->trainer;
+    PapaSeat *seat = d->seat;
+    const PapaSeatNumbers *numbers = d->slot->device.numbers;
+    PAPA_TRY(papa_feed_make(&t->feed, seat, d->slot, papa_net_input(d->net, seat->worker), d->N, true));
+    PAPA_TRY(papa_net_forward(d->net, seat->worker, d->member->params, &numbers->step));
+    float *dlogits = papa_net_output_grad(d->net, seat->worker);
+    const float *logits = papa_net_output(d->net, seat->worker, 0);
+    PAPA_TRY(PAPA_KERNEL(dev, papa_loss_train)(dev, d->slot->loss.device, dlogits, logits, seat->targets, &numbers->n_valid, seat->rows, d->N,
+        t->n_classes));
+    PAPA_TRY(papa_net_backward(d->net, seat->worker, d->member->params, seat->grads, &numbers->step));
+    PAPA_TRY(update(t, seat, d->member, &numbers->optimizer));
+    return papa_stage_download(dev, &d->slot->loss);
+}
+
+/* The first time as it comes, the second time recorded, from then on replayed. On the CPU recording is running. */
+static PapaStatus run_device_step(DeviceStep *step, PapaMember *member, bool last)
+{
+    PapaDevice *dev = step->seat->dev;
+    PapaReplay **replay = &member->replays[last][step->slot->index];
+    bool *ran = &member->ran[last][step->slot->index];
+    if (!*ran) {
+        *ran = true;
+        return device_step(step, dev);
+    }
+    if (!*replay)
+        PAPA_TRY(papa_device_capture(dev, replay, device_step, step));
+    return *replay ? papa_replay_run(*replay, dev) : PAPA_OK;
+}
+
+/* The loss of a step that has ended. */
+static PapaStatus look_at_loss(const PapaTrainer *t, PapaSlot *slot)
+{
+    if (slot->member < 0)
+        return PAPA_OK;
+    PapaMember *member = &t->members[slot->member];
+    float loss = *(const float *)slot->loss.host;
+    slot->member = -1;
     if (!isfinite(loss))
         return papa_fail(PAPA_ERR_NUMERIC,
             "member %d: the loss is %s at step %lld of %lld (learning rate %g): it diverged; try a lower learning rate or clipping",
-            member->index, isnan(loss) ? "not a number" : "infinite", (long long)step + 1, (long long)t->n_steps, papa_rate(&t->rates, step));
+            member->index, isnan(loss) ? "not a number" : "infinite", (long long)slot->step + 1, (long long)t->n_steps, papa_rate(&t->rates, slot->step));
     member->loss_sum += loss;
     member->n_losses++;
     member->last_loss = loss;
@@ -173,18 +228,31 @@ PapaStatus papa_member_step(void *context, int worker, int index, int64_t step)
     const PapaTrainer *t = context;
     PapaSeat *seat = &t->seats[worker];
     PapaMember *member = &t->members[index];
-    PapaDevice *dev = seat->dev;
+    const PapaTrainerNets *nets = &t->nets[seat->place];
     bool last = t->last_batch && step % t->steps_per_epoch == t->steps_per_epoch - 1;
-    const PapaNet *net = last ? t->last_net : t->net;
     int64_t N = last ? t->last_batch : t->batch;
-    PAPA_TRY(make_batch(t, seat, member, net, N, step));
-    PAPA_TRY(upload_numbers(t, seat, member, N, step));
-    PAPA_TRY(papa_net_forward(net, seat->worker, member->params, &seat->numbers->step));
-    float *dlogits = papa_net_output_grad(net, seat->worker);
-    const float *logits = papa_net_output(net, seat->worker, 0);
-    PAPA_TRY(PAPA_KERNEL(dev, papa_loss_train)(dev, seat->loss, dlogits, logits, seat->targets, &seat->numbers->n_valid, seat->rows, N,
-        t->n_classes));
-    PAPA_TRY(papa_net_backward(net, seat->worker, member->params, seat->grads, &seat->numbers->step));
-    PAPA_TRY(update(t, seat, member));
-    return check_loss(t, seat, member, step);
+    PapaSlot *slot;
+    PAPA_TRY(papa_device_enter(seat->dev));
+    PAPA_TRY(papa_seat_take(seat, &slot));
+    PAPA_TRY(look_at_loss(t, slot));
+    plan_batch(t, slot, member, N, step);
+    set_numbers(t, slot, member, N, step);
+    PAPA_TRY(papa_feed_send(&t->feed, seat, slot, N));
+    DeviceStep device = {.trainer = t, .seat = seat, .slot = slot, .member = member, .net = last ? nets->last : nets->train, .N = N};
+    PAPA_TRY(run_device_step(&device, member, last));
+    PAPA_TRY(papa_event_record(slot->done, seat->dev));
+    slot->member = index;
+    slot->step = step;
+    return seat->dev->kind == PAPA_CPU ? look_at_loss(t, slot) : PAPA_OK;
+}
+
+PapaStatus papa_member_settle(const PapaTrainer *t, int worker)
+{
+    PapaSeat *seat = &t->seats[worker];
+    for (int i = 0; i < seat->n_slots; i++) { /* the older one first */
+        PapaSlot *slot;
+        PAPA_TRY(papa_seat_take(seat, &slot));
+        PAPA_TRY(look_at_loss(t, slot));
+    }
+    return PAPA_OK;
 }

@@ -62,7 +62,7 @@ static int next_step(void *context, int worker)
         if (p->started[j] >= advance->until)
             continue;
         behind = true;
-        if (p->started[j] != p->finished[j])
+        if (p->started[j] != p->finished[j] || (papa_crew_has_homes(p->crew) && papa_crew_home(p->crew, j) != worker))
             continue;
         if (best < 0 || p->started[j] < p->started[best] ||
             (p->started[j] == p->started[best] && p->worker[j] == worker && p->worker[best] != worker))
@@ -113,20 +113,25 @@ typedef struct Pull {
     int n_spans;
 } Pull;
 
+/* n elements of all members from `first` on, which begins a block of the kernel's. */
+static PapaStatus pull_piece(const Pull *pull, PapaDevice *dev, int place, int64_t first, int64_t n)
+{
+    float *at[PAPA_MIX_MAX];
+    for (int j = 0; j < pull->n_members; j++)
+        at[j] = pull->stores[j] + first;
+    return PAPA_KERNEL(dev, papa_mix_pull)(dev, at, pull->n_members, pull->crew->mix[place].device, n);
+}
+
 /* Part `part` of `n_parts` of every span, cut at the kernel's blocks. */
 static PapaStatus pull_part(const Pull *pull, PapaDevice *dev, int64_t part, int64_t n_parts)
 {
-    float *at[PAPA_MIX_MAX];
     for (int s = 0; s < pull->n_spans; s++) {
         PapaSpan span = pull->spans[s];
         int64_t blocks = (span.n + PAPA_MIX_BLOCK - 1) / PAPA_MIX_BLOCK;
         int64_t begin = blocks * part / n_parts * PAPA_MIX_BLOCK, end = blocks * (part + 1) / n_parts * PAPA_MIX_BLOCK;
         end = end < span.n ? end : span.n;
-        if (begin >= end)
-            continue;
-        for (int j = 0; j < pull->n_members; j++)
-            at[j] = pull->stores[j] + span.offset + begin;
-        PAPA_TRY(PAPA_KERNEL(dev, papa_mix_pull)(dev, at, pull->n_members, pull->crew->mix, end - begin));
+        if (begin < end)
+            PAPA_TRY(pull_piece(pull, dev, 0, span.offset + begin, end - begin));
     }
     return PAPA_OK;
 }
@@ -135,24 +140,73 @@ static PapaStatus pull_task(void *context, int worker, int task)
 {
     (void)task;
     const Pull *pull = context;
-    PapaDevice *dev = pull->crew->devs[worker];
-    PAPA_TRY(pull_part(pull, dev, worker, pull->crew->n_workers));
-    return papa_device_sync(dev);
+    return pull_part(pull, pull->crew->devs[worker], worker, pull->crew->n_workers);
+}
+
+/* The host's threads share the work, and have nothing to wait for before or after. */
+static PapaStatus pull_on_cpu(const Pull *pull)
+{
+    int64_t n = 0;
+    for (int s = 0; s < pull->n_spans; s++)
+        n += pull->spans[s].n * pull->n_members;
+    return n > SMALL_PULL ? papa_crew_each(pull->crew, pull_task, (void *)pull) : pull_part(pull, pull->crew->main, 0, 1);
+}
+
+/* A piece whose members live at several places: those from elsewhere come on a visit and go home changed. Each place does its share of the
+ * pieces, so that every link carries its part. */
+static PapaStatus pull_visited(const Pull *pull, int place, int64_t first, int64_t n)
+{
+    PapaCrew *crew = pull->crew;
+    PapaDevice *hub = crew->hubs[place];
+    float *at[PAPA_MIX_MAX];
+    for (int j = 0; j < pull->n_members; j++) {
+        at[j] = pull->stores[j] + first;
+        if (crew->place[papa_crew_home(crew, j)] == place)
+            continue;
+        at[j] = crew->visitors[place] + j * PAPA_PULL_PIECE;
+        PAPA_TRY(papa_device_copy(hub, at[j], pull->stores[j] + first, (size_t)n * sizeof(float)));
+    }
+    PAPA_TRY(PAPA_KERNEL(hub, papa_mix_pull)(hub, at, pull->n_members, crew->mix[place].device, n));
+    for (int j = 0; j < pull->n_members; j++)
+        if (crew->place[papa_crew_home(crew, j)] != place)
+            PAPA_TRY(papa_device_copy(hub, pull->stores[j] + first, at[j], (size_t)n * sizeof(float)));
+    return PAPA_OK;
+}
+
+static PapaStatus pull_across(const Pull *pull)
+{
+    PapaCrew *crew = pull->crew;
+    int place = 0;
+    for (int s = 0; s < pull->n_spans; s++)
+        for (int64_t at = 0; at < pull->spans[s].n; at += PAPA_PULL_PIECE, place = (place + 1) % crew->n_places) {
+            int64_t n = pull->spans[s].n - at;
+            PAPA_TRY(papa_device_enter(crew->hubs[place]));
+            PAPA_TRY(pull_visited(pull, place, pull->spans[s].offset + at, n < PAPA_PULL_PIECE ? n : PAPA_PULL_PIECE));
+        }
+    return PAPA_OK;
+}
+
+static PapaStatus send_numbers(PapaCrew *crew, double strength)
+{
+    for (int p = 0; p < crew->n_places; p++) {
+        PAPA_TRY(papa_device_enter(crew->hubs[p]));
+        PAPA_TRY(papa_event_wait(crew->mix_sent[p])); /* of the last pull: long ago */
+        *(PapaMixNumbers *)crew->mix[p].host = (PapaMixNumbers){.pull = (float)strength};
+        PAPA_TRY(papa_stage_upload(crew->hubs[p], &crew->mix[p]));
+        PAPA_TRY(papa_event_record(crew->mix_sent[p], crew->hubs[p]));
+    }
+    return papa_device_enter(crew->main);
 }
 
 PapaStatus papa_population_pull(PapaCrew *crew, float *const *stores, int n_members, const PapaSpan *spans, int n_spans, double strength)
 {
-    PapaMixNumbers numbers = {.pull = (float)strength};
-    PAPA_TRY(papa_device_upload(crew->main, crew->mix, &numbers, sizeof numbers));
-    PAPA_TRY(papa_device_sync(crew->main));
     Pull pull = {.crew = crew, .stores = stores, .n_members = n_members, .spans = spans, .n_spans = n_spans};
-    int64_t n = 0;
-    for (int s = 0; s < n_spans; s++)
-        n += spans[s].n * n_members;
-    if (n > SMALL_PULL)
-        return papa_crew_each(crew, pull_task, &pull);
-    PAPA_TRY(pull_part(&pull, crew->main, 0, 1));
-    return papa_device_sync(crew->main);
+    PAPA_TRY(send_numbers(crew, strength));
+    if (crew->main->kind == PAPA_CPU)
+        return pull_on_cpu(&pull);
+    PAPA_TRY(papa_crew_gather(crew));
+    PAPA_TRY(crew->n_places == 1 ? pull_part(&pull, crew->main, 0, 1) : pull_across(&pull));
+    return papa_crew_release(crew);
 }
 
 /* ---------------------------------------------------------------- pairs */

@@ -6,31 +6,9 @@
 #ifndef PAPA_POPULATION_H
 #define PAPA_POPULATION_H
 
-#include "base/threads.h"
-#include "device/device.h"
-#include "kernels/mix.h"
+#include "train/crew.h"
 
 #include <stdatomic.h>
-
-/* Worker threads, each with a device of its own; and a device for the calling thread while they rest. */
-typedef struct PapaCrew {
-    PapaPool *pool;
-    int n_workers;
-    PapaDevice **devs;  /* by worker */
-    PapaDevice *main;   /* the calling thread's, with all threads that the crew has */
-    PapaMixNumbers *mix; /* device memory, for the pull */
-} PapaCrew;
-
-/* min(threads, n_members) workers with threads / n_workers threads inside each. deterministic: one thread inside each, and in main. */
-PapaStatus papa_crew_open(PapaCrew *out, int n_members, int threads, bool deterministic);
-
-/* The CPU threads that these options ask for. Errors: PAPA_ERR_DEVICE for a device that is not there, PAPA_ERR_ARGUMENT for a
- * name that is none. */
-PapaStatus papa_crew_threads(int *threads, const PapaDeviceOptions *options);
-void papa_crew_close(PapaCrew *crew); /* a zeroed crew is fine */
-
-/* Runs task(context, worker, worker) on every worker's own thread. */
-PapaStatus papa_crew_each(PapaCrew *crew, papa_pool_task_fn *task, void *context);
 
 typedef struct PapaPopulation {
     PapaCrew *crew;
@@ -59,7 +37,8 @@ typedef struct PapaSpan {
     int64_t offset, n; /* elements; offset a multiple of 16 */
 } PapaSpan;
 
-/* w_j <- w_j + pull * (mean - w_j) for all n_members stores, in these spans, by all workers. */
+/* w_j <- w_j + pull * (mean - w_j) for all n_members stores, in these spans, by all workers, or by the places' hubs: behind all that the workers
+ * were given before, and in front of all that they are given after. The stores lie where their members have their homes. */
 PapaStatus papa_population_pull(PapaCrew *crew, float *const *stores, int n_members, const PapaSpan *spans, int n_spans, double pull);
 
 /* papa-2: n distinct pairs (a < b) out of all n(n-1)/2, drawn by seed and epoch; with n = 2 both are the same. n >= 2. */

@@ -18,35 +18,89 @@ static PapaStatus open_output(PapaTraining *t)
     return status;
 }
 
+static void remark_device(PapaTraining *t, const PapaCrewPlan *plan)
+{
+    static const char *const precisions[] = {[PAPA_PRECISION_FP32] = "fp32", [PAPA_PRECISION_TF32] = "tf32", [PAPA_PRECISION_BF16] = "bf16"};
+    const PapaCrew *crew = &t->crew;
+    int p = t->options.population, threads = crew->devs[0]->n_threads;
+    if (plan->kind == PAPA_CPU)
+        papa_remark(t->hooks, "device: cpu, %d of %d members at a time, %d thread%s each", crew->n_workers, p, threads, threads == 1 ? "" : "s");
+    else if (crew->n_places == 1)
+        papa_remark(t->hooks, "device: cuda:%d (%s), %d of %d members at a time, %s", plan->gpus[0], papa_device_name(crew->main), crew->n_workers, p,
+            precisions[plan->precision]);
+    else
+        papa_remark(t->hooks, "device: %d GPUs (cuda:%d is %s), %d of %d members at a time, %s", crew->n_places, plan->gpus[0],
+            papa_device_name(crew->main), crew->n_workers, p, precisions[plan->precision]);
+}
+
 static PapaStatus open_crew(PapaTraining *t)
 {
     const PapaTrainOptions *o = &t->options;
-    int threads;
-    PAPA_TRY(papa_crew_threads(&threads, &o->device));
-    PAPA_TRY(papa_crew_open(&t->crew, o->population, threads, o->device.deterministic));
-    papa_remark(t->hooks, "device: cpu, %d of %d members at a time, %d thread%s each", t->crew.n_workers, o->population,
-        t->crew.devs[0]->n_threads, t->crew.devs[0]->n_threads == 1 ? "" : "s");
+    PAPA_TRY(papa_crew_open(&t->crew, &t->crew_plan, o->population));
+    remark_device(t, &t->crew_plan);
     papa_pool_on_wait(t->crew.pool, papa_meter_tick, &t->meter);
     return PAPA_OK;
 }
 
 static PapaScorer make_scorer(PapaTraining *t, const PapaData *data, const uint32_t *indices, int64_t n)
 {
-    PapaScorer scorer = {.crew = &t->crew, .seats = t->trainer.seats, .net = t->trainer.infer_net, .indices = indices, .n = n,
-        .batch = t->trainer.batch, .n_done = &t->n_done};
-    papa_feed_init(&scorer.feed, data, papa_net_input_channels_last(t->trainer.infer_net), t->mean, t->std);
+    PapaScorer scorer = {.crew = &t->crew, .seats = t->trainer.seats, .indices = indices, .n = n, .batch = t->trainer.batch,
+        .n_store = t->model->store.n_total, .n_done = &t->n_done};
+    for (int place = 0; place < t->crew.n_places; place++)
+        scorer.nets[place] = t->trainer.nets[place].infer;
+    papa_feed_init(&scorer.feed, &t->crew, data, papa_net_input_channels_last(scorer.nets[0]), t->mean, t->std);
     return scorer;
+}
+
+/* Members that don't fit a GPU side by side train there one after the other: with half as many workers, if there are several. */
+static PapaStatus open_smaller_crew(PapaTraining *t, PapaStatus why)
+{
+    int per_gpu = (t->crew.n_workers + t->crew.n_places - 1) / t->crew.n_places;
+    if (why != PAPA_ERR_MEMORY || t->crew_plan.kind != PAPA_CUDA || per_gpu < 2)
+        return why;
+    papa_crew_close(&t->crew);
+    t->crew_plan.per_gpu = per_gpu / 2;
+    return open_crew(t);
 }
 
 static PapaStatus open_trainer(PapaTraining *t)
 {
-    PapaTrainerPlan plan = {.model = t->model, .options = &t->options, .data = t->data, .indices = t->parts.train,
+    PapaTrainerPlan plan = {.model = t->model, .options = &t->options, .data = t->data, .test = t->test, .indices = t->parts.train,
         .n_train = t->parts.n_train, .mean = t->mean, .std = t->std, .crew = &t->crew, .stop = t->hooks ? t->hooks->stop : NULL};
-    PAPA_TRY(papa_trainer_open(&t->trainer, &plan));
+    for (PapaStatus status; (status = papa_trainer_open(&t->trainer, &plan)) != PAPA_OK;)
+        PAPA_TRY(open_smaller_crew(t, status));
     t->val = make_scorer(t, t->data, t->parts.held, t->parts.n_held);
     if (t->test)
         t->on_test = make_scorer(t, t->test, NULL, papa_data_info(t->test).n);
     return PAPA_OK;
+}
+
+/* Where members live elsewhere, room for a copy of each. */
+static PapaStatus open_near(PapaTraining *t)
+{
+    size_t p = (size_t)t->options.population;
+    t->near = calloc(p, sizeof *t->near);
+    t->copies = calloc(p, sizeof *t->copies);
+    if (!t->near || !t->copies)
+        return papa_fail_memory(p * sizeof *t->near, "the population");
+    for (size_t j = 0; j < p; j++) {
+        void *copy;
+        if (papa_device_reaches(t->crew.main, t->trainer.stores[j]))
+            continue;
+        PAPA_TRY(papa_device_alloc(t->crew.main, &copy, (size_t)t->model->store.n_total * sizeof(float), "a copy of a member"));
+        t->copies[j] = copy;
+    }
+    return papa_training_bring_near(t);
+}
+
+PapaStatus papa_training_bring_near(PapaTraining *t)
+{
+    for (int j = 0; j < t->options.population; j++) {
+        t->near[j] = t->copies[j] ? t->copies[j] : t->trainer.stores[j];
+        if (t->copies[j])
+            PAPA_TRY(papa_device_copy(t->crew.main, t->near[j], t->trainer.stores[j], (size_t)t->model->store.n_total * sizeof(float)));
+    }
+    return papa_device_sync(t->crew.main);
 }
 
 /* Room for the children of an averaging, which are the soups' at the end. */
@@ -70,12 +124,14 @@ static PapaStatus open_all(PapaTraining *t, const PapaModel *model)
 {
     PapaTrainOptions asked = t->options;
     PAPA_TRY(papa_train_options_resolve(&t->options));
+    PAPA_TRY(papa_crew_choose(&t->crew_plan, &t->options.device));
     PAPA_TRY(open_crew(t));
     papa_train_options_remark(&t->options, &asked, t->hooks);
     PAPA_TRY(papa_training_open_model(t, model));
     PAPA_TRY(papa_training_open_data(t));
     PAPA_TRY(papa_training_normalize(t));
     PAPA_TRY(open_trainer(t));
+    PAPA_TRY(open_near(t));
     PAPA_TRY(open_spare(t));
     PAPA_TRY(papa_training_open_repair(t));
     return open_output(t);
@@ -91,6 +147,10 @@ static void close_all(PapaTraining *t)
         papa_device_free(t->crew.main, t->spare[i]);
     free(t->spare);
     free(t->taken);
+    for (int j = 0; t->copies && j < t->options.population; j++)
+        papa_device_free(t->crew.main, t->copies[j]);
+    free(t->copies);
+    free(t->near);
     papa_trainer_close(&t->trainer);
     papa_data_unsplit(&t->parts);
     papa_data_close(t->data);
@@ -175,7 +235,7 @@ static PapaStatus train(PapaTraining *t)
 
 static void fill_report(PapaTrainReport *report, const PapaTraining *t)
 {
-    size_t arena = papa_net_arena_bytes(t->trainer.net), infer = papa_net_arena_bytes(t->trainer.infer_net);
+    size_t arena = papa_net_arena_bytes(t->trainer.nets[0].train), infer = papa_net_arena_bytes(t->trainer.nets[0].infer);
     report->seconds = t->trainer.seconds;
     report->images_per_second = (double)(papa_trainer_images(&t->trainer, t->reached) * t->options.population) / t->trainer.seconds;
     report->n_steps = t->reached;

@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include "train/budget.h"
 #include "train/progress.h"
 
 #include <math.h>
@@ -31,21 +32,32 @@ static PapaStatus count_steps(PapaTrainer *t)
     return PAPA_OK;
 }
 
-static PapaStatus compile(PapaTrainer *t, PapaNet **out, PapaMode mode, int64_t batch)
+static PapaStatus compile(PapaTrainer *t, PapaNet **out, int place, PapaMode mode, int64_t batch)
 {
     const PapaTrainOptions *o = t->options;
     PapaDataInfo info = papa_data_info(t->data);
     PapaNetOptions options = {.mode = mode, .batch = batch, .size = {info.channels, info.height, info.width}, .no_dropout = !o->dropout};
-    return papa_net_compile(out, t->model, &options, t->crew->devs[0]);
+    return papa_net_compile(out, t->model, &options, t->crew->devs[place]); /* the first workers stand at one place each */
+}
+
+static PapaStatus compile_nets(PapaTrainer *t, int place)
+{
+    PapaTrainerNets *nets = &t->nets[place];
+    PAPA_TRY(compile(t, &nets->train, place, PAPA_MODE_TRAIN, t->batch));
+    PAPA_TRY(papa_feed_classes(&t->n_classes, t->data, t->model, nets->train, t->batch));
+    PAPA_TRY(compile(t, &nets->infer, place, PAPA_MODE_INFER, t->batch));
+    return t->last_batch ? compile(t, &nets->last, place, PAPA_MODE_TRAIN, t->last_batch) : PAPA_OK;
 }
 
 static PapaStatus open_seat(void *context, int worker, int task)
 {
     (void)task;
     PapaTrainer *t = context;
-    const PapaNet *nets[3] = {t->net, t->infer_net, t->last_net};
-    PapaSeatPlan plan = {.nets = nets, .n_nets = t->last_net ? 3 : 2, .batch = t->batch, .n_classes = t->n_classes,
-        .n_grads = t->model->store.n_trained, .fetch_bytes = papa_feed_fetch_bytes(t->data)};
+    const PapaTrainerNets *place = &t->nets[t->crew->place[worker]];
+    const PapaNet *nets[3] = {place->train, place->infer, place->last};
+    PapaSeatPlan plan = {.nets = nets, .n_nets = place->last ? 3 : 2, .batch = t->batch, .n_classes = t->n_classes,
+        .n_grads = t->model->store.n_trained, .n_visitor = t->crew->n_places > 1 ? t->model->store.n_total : 0, .fetch_bytes = papa_trainer_fetch_bytes(t),
+        .place = t->crew->place[worker]};
     return papa_seat_open(&t->seats[worker], &plan, t->crew->devs[worker]);
 }
 
@@ -90,12 +102,13 @@ static PapaStatus open_members(PapaTrainer *t)
 static PapaStatus open_all(PapaTrainer *t, const PapaTrainerPlan *plan)
 {
     PAPA_TRY(count_steps(t));
-    PAPA_TRY(compile(t, &t->net, PAPA_MODE_TRAIN, t->batch));
-    PAPA_TRY(papa_feed_classes(&t->n_classes, t->data, t->model, t->net, t->batch));
-    PAPA_TRY(compile(t, &t->infer_net, PAPA_MODE_INFER, t->batch));
-    if (t->last_batch)
-        PAPA_TRY(compile(t, &t->last_net, PAPA_MODE_TRAIN, t->last_batch));
-    papa_feed_init(&t->feed, t->data, papa_net_input_channels_last(t->net), plan->mean, plan->std);
+    for (int place = 0; place < t->crew->n_places; place++)
+        PAPA_TRY(compile_nets(t, place));
+    PAPA_TRY(papa_crew_bring(t->crew, t->data));
+    if (t->test)
+        PAPA_TRY(papa_crew_bring(t->crew, t->test));
+    papa_feed_init(&t->feed, t->crew, t->data, papa_net_input_channels_last(t->nets[0].train), plan->mean, plan->std);
+    PAPA_TRY(papa_budget_check(t));
     t->seats = calloc((size_t)t->crew->n_workers, sizeof *t->seats);
     if (!t->seats)
         return papa_fail_memory((size_t)t->crew->n_workers * sizeof *t->seats, "the workers");
@@ -109,7 +122,7 @@ static PapaStatus open_all(PapaTrainer *t, const PapaTrainerPlan *plan)
 
 PapaStatus papa_trainer_open(PapaTrainer *out, const PapaTrainerPlan *plan)
 {
-    *out = (PapaTrainer){.model = plan->model, .options = plan->options, .data = plan->data, .crew = plan->crew,
+    *out = (PapaTrainer){.model = plan->model, .options = plan->options, .data = plan->data, .test = plan->test, .crew = plan->crew,
         .indices = plan->indices, .n_train = plan->n_train};
     PapaStatus status = open_all(out, plan);
     if (status != PAPA_OK)
@@ -121,15 +134,16 @@ void papa_trainer_close(PapaTrainer *t)
 {
     if (!t->crew)
         return;
-    PapaDevice *dev = t->crew->main;
     papa_population_end(&t->population);
-    for (int j = 0; t->members && j < t->options->population; j++)
-        papa_member_close(&t->members[j], dev);
     for (int w = 0; t->seats && w < t->crew->n_workers; w++)
         papa_seat_close(&t->seats[w]);
-    papa_net_free(t->net, dev);
-    papa_net_free(t->last_net, dev);
-    papa_net_free(t->infer_net, dev);
+    for (int j = 0; t->members && j < t->options->population; j++)
+        papa_member_close(&t->members[j], papa_member_device(t, j));
+    for (int place = 0; place < t->crew->n_places; place++) {
+        papa_net_free(t->nets[place].train, t->crew->devs[place]);
+        papa_net_free(t->nets[place].last, t->crew->devs[place]);
+        papa_net_free(t->nets[place].infer, t->crew->devs[place]);
+    }
     free(t->members);
     free(t->stores);
     free(t->seats);
@@ -160,6 +174,8 @@ PapaStatus papa_trainer_advance(PapaTrainer *t, int64_t until, int64_t *reached)
 {
     double began = papa_now();
     PapaStatus status = advance(t, until, reached);
+    for (int w = 0; w < t->crew->n_workers && status == PAPA_OK; w++)
+        status = papa_member_settle(t, w);
     t->seconds += papa_now() - began;
     return status;
 }
@@ -180,9 +196,18 @@ int64_t papa_trainer_images(const PapaTrainer *t, int64_t steps)
     return (steps - n_short) * t->batch + n_short * t->last_batch;
 }
 
+int papa_trainer_states(const PapaTrainer *t)
+{
+    return t->options->optimizer != PAPA_OPTIMIZER_SGD ? 2 : t->options->momentum != 0;
+}
+
+int64_t papa_trainer_fetch_bytes(const PapaTrainer *t)
+{
+    int64_t bytes = papa_feed_fetch_bytes(t->crew, t->data);
+    return bytes || !t->test ? bytes : papa_feed_fetch_bytes(t->crew, t->test);
+}
+
 int64_t papa_trainer_member_bytes(const PapaTrainer *t)
 {
-    const PapaTrainOptions *o = t->options;
-    int64_t states = o->optimizer != PAPA_OPTIMIZER_SGD ? 2 : o->momentum != 0;
-    return (t->model->store.n_total + states * t->model->store.n_trained) * (int64_t)sizeof(float) + t->n_train * (int64_t)sizeof(uint32_t);
+    return (t->model->store.n_total + papa_trainer_states(t) * t->model->store.n_trained) * (int64_t)sizeof(float) + t->n_train * (int64_t)sizeof(uint32_t);
 }

@@ -20,13 +20,20 @@ typedef struct PapaMember {
     double loss_sum;       /* of the epoch's steps so far */
     int64_t n_losses;
     double last_loss;
+    PapaReplay *replays[2][PAPA_SLOTS]; /* its recorded step, on whole and on last batches, by slot; NULL: not recorded */
+    bool ran[2][PAPA_SLOTS];            /* has run once unrecorded, which loads what libraries load */
 } PapaMember;
+
+/* The networks of one place. */
+typedef struct PapaTrainerNets {
+    PapaNet *train, *last, *infer;
+} PapaTrainerNets;
 
 typedef struct PapaTrainer {
     /* what it was opened with; borrowed */
     const PapaModel *model;
     const PapaTrainOptions *options;  /* resolved: no NaN, no 0 for "default" */
-    const PapaData *data;
+    const PapaData *data, *test;      /* test: what the seats are to score as well; may be NULL */
     const uint32_t *indices;          /* images to train on */
     int64_t n_train;
     PapaCrew *crew;
@@ -34,7 +41,7 @@ typedef struct PapaTrainer {
     int64_t n_classes, batch, last_batch; /* last_batch: images in an epoch's shorter last batch; 0: none, or dropped */
     int64_t steps_per_epoch, n_steps;
     PapaRatePlan rates;
-    PapaNet *net, *last_net, *infer_net;
+    PapaTrainerNets nets[PAPA_MAX_PLACES];
     PapaFeed feed;
     PapaSeat *seats;                  /* by worker */
     PapaMember *members;
@@ -48,7 +55,7 @@ typedef struct PapaTrainer {
 typedef struct PapaTrainerPlan {
     const PapaModel *model;           /* selected */
     const PapaTrainOptions *options;
-    const PapaData *data;
+    const PapaData *data, *test;      /* test: images of the same size that the seats are to score; may be NULL */
     const uint32_t *indices;
     int64_t n_train;
     const double *mean, *std;         /* per channel, 0 to 1 scale */
@@ -70,6 +77,12 @@ void papa_trainer_losses(PapaTrainer *trainer, double *losses);
 /* Images that a member has seen in its first `steps` steps. */
 int64_t papa_trainer_images(const PapaTrainer *trainer, int64_t steps);
 
+/* Arrays of n_trained floats that the optimiser keeps for each member. */
+int papa_trainer_states(const PapaTrainer *trainer);
+
+/* Bytes of one image where seats must fetch them, of either data set; 0 where all are resident. */
+int64_t papa_trainer_fetch_bytes(const PapaTrainer *trainer);
+
 /* Bytes that one member holds. */
 int64_t papa_trainer_member_bytes(const PapaTrainer *trainer);
 
@@ -78,10 +91,16 @@ int64_t papa_trainer_member_bytes(const PapaTrainer *trainer);
 /* Deals the cells of the grid: the Cartesian product of the four lists (an empty list: {0}), shuffled by the seed, in turn to the members. */
 PapaStatus papa_deal_recipes(PapaMember *members, int n_members, const PapaTrainOptions *options);
 
+/* That has the member's memory: its home's, or the crew's. */
+PapaDevice *papa_member_device(const PapaTrainer *trainer, int index);
+
 PapaStatus papa_member_open(PapaMember *out, int index, const PapaTrainer *trainer);
 void papa_member_close(PapaMember *member, PapaDevice *dev);
 
-/* The population's step: context is the trainer. */
+/* The population's step: context is the trainer. On a GPU it has not ended on return, and its loss is looked at two steps later. */
 PapaStatus papa_member_step(void *context, int worker, int member, int64_t step);
+
+/* Waits for a worker's steps and looks at their losses. */
+PapaStatus papa_member_settle(const PapaTrainer *trainer, int worker);
 
 #endif

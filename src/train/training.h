@@ -20,6 +20,7 @@ typedef struct PapaTraining {
     PapaHeldOut parts;
     double mean[PAPA_MAX_CHANNELS], std[PAPA_MAX_CHANNELS];
 
+    PapaCrewPlan crew_plan;
     PapaCrew crew;
     PapaTrainer trainer;
     PapaScorer val, on_test;
@@ -32,6 +33,8 @@ typedef struct PapaTraining {
     PapaFeed repair_feed;
     uint32_t *repair_order;      /* images it sees */
 
+    float **near;                /* by member: its store, or a copy of it, where crew.main reaches it */
+    float **copies;              /* by member: memory for the copy; NULL: the store itself is near */
     float **spare;               /* n_spare stores: children of papa-all and papa-2; later the soups */
     int n_spare;
     float *plain, *soup, *greedy; /* device stores; soups */
@@ -65,6 +68,9 @@ PapaStatus papa_training_open_repair(PapaTraining *t);
 PapaStatus papa_training_average(PapaTraining *t, int epoch);
 
 /* ---- condense.c ---- */
+
+/* Brings near up to date with the members, which are at rest. */
+PapaStatus papa_training_bring_near(PapaTraining *t);
 
 /* Makes the soups and takes the final scores. */
 PapaStatus papa_training_condense(PapaTraining *t, PapaTrainReport *report);

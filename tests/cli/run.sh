@@ -2,6 +2,7 @@
 # run.sh BIN CASES: runs the tools through the cases of one file. BIN: the folder of the built programs.
 #
 # A case begins with "## what it shows" and ends at the next one. Its lines:
+#   needs COMMAND   skips the case where this fails; a file with a skipped case is itself skipped (exit 77), if all others passed
 #   use NAME...     copies inputs (tests/cli/make_inputs.c) into the empty folder that the case runs in
 #   $ COMMAND       set-up
 #   > COMMAND       the command under test: a papa tool
@@ -16,7 +17,7 @@ scratch=$(mktemp -d "${TMPDIR:-/tmp}/papa-cli-XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 mkdir "$scratch/inputs"
 "$bin/cli_inputs" "$scratch/inputs" || exit 1
-failures=0 count=0
+failures=0 count=0 skipped=0
 
 snapshot() { find . -mindepth 1 \( -type d -printf '%p/\n' -o -type f -exec cksum {} + \) | LC_ALL=C sort; }
 
@@ -51,6 +52,11 @@ run_case() {
         ((failures++))
         return
     fi
+    if [[ -n $needs ]] && ! bash -c "$needs" > "$scratch/needs" 2>&1 < /dev/null; then
+        printf '%s: %s: skipped: %s: %s\n' "$(basename "$cases")" "$title" "$needs" "$(tail -n 1 "$scratch/needs")"
+        ((skipped++))
+        return
+    fi
     rm -rf "$scratch/work"
     mkdir "$scratch/work"
     cd "$scratch/work" || exit 1
@@ -75,7 +81,7 @@ run_case() {
     ((failures += bad))
 }
 
-begin_case() { title=$1 command= status= uses=() setup=() out=() err=() new=(); }
+begin_case() { title=$1 command= status= needs= uses=() setup=() out=() err=() new=(); }
 
 title=
 while IFS= read -r line || [[ -n $line ]]; do
@@ -84,6 +90,7 @@ while IFS= read -r line || [[ -n $line ]]; do
         [[ -n $title ]] && run_case
         begin_case "${line#\#\# }"
         ;;
+    'needs '*) needs=${line#needs } ;;
     'use '*) read -ra words <<< "${line#use }" && uses+=("${words[@]}") ;;
     '$ '*) setup+=("${line#\$ }") ;;
     '> '*) command=${line#> } ;;
@@ -99,5 +106,6 @@ while IFS= read -r line || [[ -n $line ]]; do
     esac
 done < "$cases"
 [[ -n $title ]] && run_case
-echo "$count cases, $failures failed"
-((count > 0 && failures == 0))
+echo "$count cases, $failures failed, $skipped skipped"
+((count > 0 && failures == 0)) || exit 1
+((skipped == 0)) || exit 77

@@ -26,7 +26,7 @@ typedef struct Job {
 
 /* What one net gave: every output, the gradients, the parameters with new statistics. */
 typedef struct Result {
-    float *outputs, *grads, *params;
+    float *outputs, *grads, *params, *dy;
     int64_t n_outputs, n_dy; /* elements of all outputs, and of the first */
 } Result;
 
@@ -61,31 +61,57 @@ static PapaStatus feed_all(const Job *job, const PapaNet *net, PapaWorker *worke
 {
     PAPA_TRY(transfer(job, "in.f32", in, job->n_in, false));
     for (int i = 0; i < job->n_inputs; in += papa_shape_count(&job->shapes[i++]))
-        feed(net, worker, i, in, &job->shapes[i]);
+        PAPA_TRY(feed(net, worker, i, in, &job->shapes[i]));
     return PAPA_OK;
 }
 
-static PapaStatus pass(const Job *job, const PapaModel *model, const PapaNet *net, PapaWorker *worker, PapaMode mode, Result *out)
+static PapaStatus poison(PapaWorker *worker)
 {
-    size_t arena_bytes;
-    void *arena = papa_worker_arena(worker, &arena_bytes);
-    if (arena_bytes)
-        memset(arena, 0xFF, arena_bytes);
+    size_t bytes;
+    void *arena = papa_worker_arena(worker, &bytes), *pattern = malloc(bytes + 1);
+    if (!pattern)
+        return papa_fail_memory(bytes, "a test");
+    memset(pattern, 0xFF, bytes);
+    PapaStatus status = papa_device_upload(papa_worker_device(worker), arena, pattern, bytes);
+    free(pattern);
+    return status;
+}
+
+/* The arrays of the device that a pass works on. */
+typedef struct OnDevice {
+    float *params, *grads;
+    PapaStepNumbers *step;
+} OnDevice;
+
+static PapaStatus pass(const Job *job, const PapaModel *model, const PapaNet *net, PapaWorker *worker, PapaMode mode, OnDevice *on, Result *out)
+{
+    PapaDevice *dev = papa_worker_device(worker);
+    size_t params_bytes = (size_t)model->store.n_total * sizeof(float), grads_bytes = (size_t)model->store.n_trained * sizeof(float);
+    PapaStepNumbers step = {.stat_momentum = .5f};
+    void *memory;
+    PAPA_TRY(poison(worker));
     PAPA_TRY(papa_model_read_params(model, out->params));
+    PAPA_TRY(floats_on(dev, &on->params, out->params, model->store.n_total));
+    PAPA_TRY(floats_on(dev, &on->grads, NULL, model->store.n_trained)); /* the gaps between tensors are nobody's */
+    PAPA_TRY(papa_device_alloc(dev, &memory, sizeof step, "a test"));
+    on->step = memory;
+    PAPA_TRY(papa_device_upload(dev, on->step, &step, sizeof step));
     PAPA_TRY(feed_all(job, net, worker, out->outputs));
-    PAPA_TRY(papa_net_forward(net, worker, out->params, &(PapaStepNumbers){.stat_momentum = .5f}));
+    PAPA_TRY(papa_net_forward(net, worker, on->params, on->step));
     float *to = out->outputs;
     int n_outputs = (int)papa_onnx_graph(model->onnx)->n_output;
     for (int i = 0; i < n_outputs; i++) {
         PapaShape shape = papa_net_output_shape(net, i);
-        int64_t n = papa_shape_count(&shape);
-        memcpy(to, papa_net_output(net, worker, i), (size_t)n * sizeof *to);
-        to += n;
+        PAPA_TRY(fetch_output(net, worker, i, to));
+        to += papa_shape_count(&shape);
     }
+    PAPA_TRY(papa_device_download(dev, out->params, on->params, params_bytes));
     if (mode != PAPA_MODE_TRAIN)
         return PAPA_OK;
-    PAPA_TRY(transfer(job, "dy.f32", papa_net_output_grad(net, worker), out->n_dy, false));
-    return papa_net_backward(net, worker, out->params, out->grads, NULL);
+    PAPA_TRY(transfer(job, "dy.f32", out->dy, out->n_dy, false));
+    PAPA_TRY(papa_device_upload(dev, papa_net_output_grad(net, worker), out->dy, (size_t)out->n_dy * sizeof *out->dy));
+    PAPA_TRY(papa_net_backward(net, worker, on->params, on->grads, on->step));
+    return papa_device_download(dev, out->grads, on->grads, grads_bytes);
 }
 
 static PapaStatus measure(const Job *job, const PapaModel *model, const PapaNet *net, PapaDevice *dev, PapaMode mode, Result *out)
@@ -100,10 +126,16 @@ static PapaStatus measure(const Job *job, const PapaModel *model, const PapaNet 
     int64_t room = out->n_outputs > job->n_in ? out->n_outputs : job->n_in; /* the inputs pass through it too */
     out->params = malloc((size_t)model->store.n_total * sizeof *out->params + 1);
     out->outputs = malloc((size_t)room * sizeof *out->outputs + 1);
-    out->grads = calloc((size_t)model->store.n_trained + 1, sizeof *out->grads); /* the gaps between tensors are nobody's */
-    PapaStatus status = out->params && out->outputs && out->grads ? PAPA_OK : papa_fail_memory((size_t)room * sizeof *out->outputs, "a test");
+    out->grads = calloc((size_t)model->store.n_trained + 1, sizeof *out->grads);
+    out->dy = malloc((size_t)out->n_dy * sizeof *out->dy + 1);
+    bool ok = out->params && out->outputs && out->grads && out->dy;
+    PapaStatus status = ok ? PAPA_OK : papa_fail_memory((size_t)room * sizeof *out->outputs, "a test");
+    OnDevice on = {0};
     if (status == PAPA_OK)
-        status = pass(job, model, net, worker, mode, out);
+        status = pass(job, model, net, worker, mode, &on, out);
+    papa_device_free(dev, on.params);
+    papa_device_free(dev, on.grads);
+    papa_device_free(dev, on.step);
     papa_worker_free(worker);
     return status;
 }
@@ -213,6 +245,7 @@ static void run_line(char *line, PapaDevice *dev)
     for (int i = 0; i < N_RESULTS; i++) {
         free(results[i].outputs);
         free(results[i].grads);
+        free(results[i].dy);
         free(results[i].params);
     }
     papa_model_close(model);
@@ -221,7 +254,7 @@ static void run_line(char *line, PapaDevice *dev)
 int main(void)
 {
     PapaDevice *dev;
-    if (papa_device_open_cpu(&dev, 1) != PAPA_OK) {
+    if (open_test_device(&dev, 1) != PAPA_OK) {
         fprintf(stderr, "%s\n", papa_error());
         return 1;
     }

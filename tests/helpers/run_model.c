@@ -36,25 +36,27 @@ static PapaStatus run(const char *path, const char *in, const char *out_path, co
     if (!output)
         output = papa_onnx_graph(model->onnx)->output[0]->name;
     PAPA_TRY(papa_model_find_params(model, &output, 1, &(PapaModelSelection){.decay_all = true}));
-    PAPA_TRY(papa_device_open_cpu(&dev, 1));
+    PAPA_TRY(open_test_device(&dev, 1));
     PapaNetOptions options = {.mode = mode, .no_dropout = true, .input_shapes = shape, .outputs = &output, .n_outputs = 1};
     PAPA_TRY(papa_net_compile(&net, model, &options, dev));
     PAPA_TRY(papa_worker_new(&worker, (const PapaNet *const[]){net}, 1, dev));
 
-    float *params = calloc((size_t)model->store.n_total + 1, sizeof *params), *grads = calloc((size_t)model->store.n_trained + 1, sizeof *grads);
-    int64_t n = papa_shape_count(shape);
-    float *numbers = malloc((size_t)n * sizeof *numbers + 1);
-    if (!params || !grads || !numbers)
-        return papa_fail_memory((size_t)n, "a test");
-    PAPA_TRY(papa_model_read_params(model, params));
-    PAPA_TRY(read_floats(in, numbers, n));
-    feed(net, worker, 0, numbers, shape);
-    PAPA_TRY(papa_net_forward(net, worker, params, NULL));
     PapaShape result = papa_net_output_shape(net, 0);
-    PAPA_TRY(write_floats(out_path, papa_net_output(net, worker, 0), papa_shape_count(&result)));
+    int64_t n = papa_shape_count(shape), n_out = papa_shape_count(&result);
+    float *host = calloc((size_t)model->store.n_total + 1, sizeof *host), *params;
+    float *numbers = malloc((size_t)(n > n_out ? n : n_out) * sizeof *numbers + 1);
+    if (!host || !numbers)
+        return papa_fail_memory((size_t)n, "a test");
+    PAPA_TRY(papa_model_read_params(model, host));
+    PAPA_TRY(floats_on(dev, &params, host, model->store.n_total));
+    PAPA_TRY(read_floats(in, numbers, n));
+    PAPA_TRY(feed(net, worker, 0, numbers, shape));
+    PAPA_TRY(papa_net_forward(net, worker, params, NULL));
+    PAPA_TRY(fetch_output(net, worker, 0, numbers));
+    PAPA_TRY(write_floats(out_path, numbers, n_out));
     free(numbers);
-    free(grads);
-    free(params);
+    free(host);
+    papa_device_free(dev, params);
     papa_worker_free(worker);
     papa_net_free(net, dev);
     papa_device_close(dev);

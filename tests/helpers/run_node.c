@@ -95,24 +95,31 @@ static PapaStatus run(const char *folder, PapaMode mode)
     for (int i = 0; i < n_inputs; i++)
         PAPA_TRY(read_tensor(folder, i, &shapes[i], &numbers[i]));
     PAPA_TRY(papa_model_find_params(model, outputs, n_outputs, &(PapaModelSelection){.decay_all = true}));
-    PAPA_TRY(papa_device_open_cpu(&dev, 1));
+    PAPA_TRY(open_test_device(&dev, 1));
     PapaNetOptions options = {.mode = mode, .no_dropout = true, .input_shapes = shapes, .outputs = outputs, .n_outputs = n_outputs};
     PAPA_TRY(papa_net_compile(&net, model, &options, dev));
     PAPA_TRY(papa_worker_new(&worker, (const PapaNet *const[]){net}, 1, dev));
-    float *params = calloc((size_t)model->store.n_total + 1, sizeof *params);
-    if (!params)
+    float *host = calloc((size_t)model->store.n_total + 1, sizeof *host), *params;
+    if (!host)
         return papa_fail_memory((size_t)model->store.n_total, "parameters");
-    PAPA_TRY(papa_model_read_params(model, params));
+    PAPA_TRY(papa_model_read_params(model, host));
+    PAPA_TRY(floats_on(dev, &params, host, model->store.n_total));
     for (int i = 0; i < n_inputs; i++)
-        feed(net, worker, i, numbers[i], &shapes[i]);
+        PAPA_TRY(feed(net, worker, i, numbers[i], &shapes[i]));
     PAPA_TRY(papa_net_forward(net, worker, params, NULL));
     for (int i = 0; i < n_outputs; i++) {
         PapaShape shape = papa_net_output_shape(net, i);
-        PAPA_TRY(write_tensor(folder, i, &shape, papa_net_output(net, worker, i)));
+        float *result = malloc((size_t)papa_shape_count(&shape) * sizeof *result + 1);
+        if (!result)
+            return papa_fail_memory((size_t)papa_shape_count(&shape), "an output");
+        PAPA_TRY(fetch_output(net, worker, i, result));
+        PAPA_TRY(write_tensor(folder, i, &shape, result));
+        free(result);
     }
     for (int i = 0; i < n_inputs; i++)
         free(numbers[i]);
-    free(params);
+    free(host);
+    papa_device_free(dev, params);
     free(outputs);
     papa_worker_free(worker);
     papa_net_free(net, dev);

@@ -130,7 +130,7 @@ static PapaStatus step(Trace *t, int i)
     const Batches *b = &t->batches;
     const int32_t *labels;
     const float *images = batch_images(b, i, &labels);
-    feed(t->net, t->worker, 0, images, &(PapaShape){4, {b->N, b->C, b->H, b->W}});
+    PAPA_TRY(feed(t->net, t->worker, 0, images, &(PapaShape){4, {b->N, b->C, b->H, b->W}}));
     for (int64_t k = 0; k < b->N * t->n_classes; k++)
         t->targets[k] = labels[k / t->n_classes] == k % t->n_classes;
     int64_t n_valid = b->N;

@@ -66,7 +66,7 @@ static void run(Toy *toy, int threads)
 {
     toy_new(toy);
     PapaCrew crew;
-    CHECK_OK(papa_crew_open(&crew, P, threads, true));
+    CHECK_OK(papa_crew_open(&crew, &(PapaCrewPlan){.threads = threads, .deterministic = true}, P));
     CHECK(crew.n_workers == (threads < P ? threads : P));
     PapaPopulation population = {.crew = &crew, .n_members = P, .step = toy_step, .context = toy};
     CHECK_OK(papa_population_start(&population, 0));
@@ -139,7 +139,7 @@ static void stopping(void)
         PapaCrew crew;
         toy_new(&toy);
         toy.stop_at = 7;
-        CHECK_OK(papa_crew_open(&crew, P, threads, false));
+        CHECK_OK(papa_crew_open(&crew, &(PapaCrewPlan){.threads = threads, .deterministic = false}, P));
         PapaPopulation population = {.crew = &crew, .n_members = P, .step = toy_step, .context = &toy, .stop = &toy.stop};
         int64_t reached;
         CHECK_OK(papa_population_start(&population, 0));
@@ -159,7 +159,7 @@ static void failing(void)
     PapaCrew crew;
     toy_new(&toy);
     toy.fail_at = 5;
-    CHECK_OK(papa_crew_open(&crew, P, 3, false));
+    CHECK_OK(papa_crew_open(&crew, &(PapaCrewPlan){.threads = 3, .deterministic = false}, P));
     PapaPopulation population = {.crew = &crew, .n_members = P, .step = toy_step, .context = &toy};
     int64_t reached;
     CHECK_OK(papa_population_start(&population, 0));
@@ -190,7 +190,7 @@ static void waiting(void)
     PapaCrew crew;
     int waits = 0;
     int64_t reached;
-    CHECK_OK(papa_crew_open(&crew, 2, 2, false));
+    CHECK_OK(papa_crew_open(&crew, &(PapaCrewPlan){.threads = 2, .deterministic = false}, 2));
     papa_pool_on_wait(crew.pool, count_waits, &waits);
     PapaPopulation population = {.crew = &crew, .n_members = 2, .step = sleep_step};
     CHECK_OK(papa_population_start(&population, 0));
@@ -203,10 +203,10 @@ static void waiting(void)
 static void threads_inside(void)
 {
     PapaCrew crew;
-    CHECK_OK(papa_crew_open(&crew, 2, 5, false));
+    CHECK_OK(papa_crew_open(&crew, &(PapaCrewPlan){.threads = 5, .deterministic = false}, 2));
     CHECK(crew.n_workers == 2 && crew.devs[0]->n_threads == 2 && crew.devs[1]->n_threads == 2 && crew.main->n_threads == 5, "5 threads, 2 members");
     papa_crew_close(&crew);
-    CHECK_OK(papa_crew_open(&crew, 2, 5, true));
+    CHECK_OK(papa_crew_open(&crew, &(PapaCrewPlan){.threads = 5, .deterministic = true}, 2));
     CHECK(crew.n_workers == 2 && crew.devs[0]->n_threads == 1 && crew.main->n_threads == 1, "deterministic");
     papa_crew_close(&crew);
 }

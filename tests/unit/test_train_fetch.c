@@ -75,7 +75,7 @@ static PapaStatus trained(float **stores, PapaModel *model, const PapaData *data
     for (uint32_t i = 0; i < N; i++)
         indices[i] = i;
     PapaStatus status;
-    PAPA_GOTO(papa_crew_open(&crew, MEMBERS, 2, true));
+    PAPA_GOTO(papa_crew_open(&crew, &(PapaCrewPlan){.threads = 2, .deterministic = true}, MEMBERS));
     PapaTrainerPlan plan = {.model = model, .options = &o, .data = data, .indices = indices, .n_train = N, .mean = &(double){.4},
         .std = &(double){.25}, .crew = &crew};
     PAPA_GOTO(papa_trainer_open(&trainer, &plan));
