@@ -7,7 +7,9 @@
 #include <cudnn.h>
 
 #ifdef __cplusplus
-extern "C" {
+#include <cstddef>
+#include <cstdint>
+extern "C" { /* what the CUDA halves of kernels call is C, in these as well */
 #endif
 
 #include "device/device.h"
