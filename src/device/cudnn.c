@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -407,8 +408,8 @@ static PapaStatus trial_open(Trial *trial, PapaDevice *dev, const PapaCudnnConv 
     PAPA_TRY(zeroed(dev, &trial->y, c->N * c->OH * c->OW * c->K * map));
     PAPA_TRY(zeroed(dev, &trial->b, c->bias ? c->K * map : 0));
     PAPA_TRY(zeroed(dev, &trial->workspace, workspace));
-    PAPA_TRY_CUDA(cudaEventCreate(&trial->begin));
-    PAPA_TRY_CUDA(cudaEventCreate(&trial->end));
+    PAPA_TRY_CUDA(cudaEventCreateWithFlags(&trial->begin, cudaEventDefault));
+    PAPA_TRY_CUDA(cudaEventCreateWithFlags(&trial->end, cudaEventDefault));
     return PAPA_OK;
 }
 
