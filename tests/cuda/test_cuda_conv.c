@@ -2,13 +2,15 @@
  *
  * Tolerances, relative to the largest result: in float32 the CPU's Winograd is the coarser one, 5e-5 (see test_conv.c). In bfloat16 both sides
  * start from the same rounded numbers and weights; a weight's gradient is rounded to bfloat16 by cuDNN, and a sum that a bias is added to
- * afterwards once more: 1/256 of the largest. */
+ * afterwards once more: 1/256 of the largest. TF32 rounds each factor to 11 digits: 1/1024, a product's factors together at most 1/512. */
 #include "cudatest.h"
 #include "kernels/conv.h"
 
+static PapaDevice *cuda_tf32;
+
 static double tolerance(void)
 {
-    return cuda->element == PAPA_BFLOAT16 ? 1. / 256 : 5e-5;
+    return cuda->precision == PAPA_PRECISION_BF16 ? 1. / 256 : cuda->precision == PAPA_PRECISION_TF32 ? 1. / 512 : 5e-5;
 }
 
 /* Parameters: float32 on both sides, but numbers that a bfloat16 can hold where the products are bfloat16's. */
@@ -158,6 +160,8 @@ static void test_shapes(void)
         PapaConvDesc d = with_output(shapes[i]);
         FOR_ELEMENTS
             test_passes(&d);
+        cuda = cuda_tf32;
+        test_passes(&d);
     }
 }
 
@@ -246,6 +250,7 @@ int main(void)
     int status = cudatest_begin();
     if (status)
         return status;
+    must(papa_device_open_cuda(&cuda_tf32, 0, PAPA_PRECISION_TF32));
     test_shapes();
     FOR_ELEMENTS {
         test_inference();
@@ -254,5 +259,6 @@ int main(void)
         test_captured();
     }
     test_errors();
+    papa_device_close(cuda_tf32);
     return cudatest_end();
 }
