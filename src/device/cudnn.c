@@ -1,7 +1,7 @@
 /* Convolutions as graphs of cuDNN's backend API.
  *
  * A graph's descriptors are made from tables of attributes, collected in a Bag, and destroyed when the plan stands; the plan and its engine's
- * configuration stay. What cuDNN refuses has a status in the 3000s; everything else that fails is a fault of ours. */
+ * configuration stay. What cuDNN refuses has a status in the 3000s or 4000s; everything else that fails is a fault of ours. */
 #include "device/cudnn.h"
 #include "device/cuda.h"
 
@@ -56,9 +56,11 @@ static void empty(Bag *bag)
         (void)cudnnBackendDestroyDescriptor(bag->items[--bag->n]);
 }
 
+/* Internal errors too: a kernel that one engine can't compile leaves the others. */
 static bool is_refusal(cudnnStatus_t status)
 {
-    return status >= CUDNN_STATUS_NOT_SUPPORTED && status < CUDNN_STATUS_INTERNAL_ERROR;
+    return status >= CUDNN_STATUS_NOT_SUPPORTED && status < CUDNN_STATUS_EXECUTION_FAILED &&
+        status != CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED && status != CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
 }
 
 /* A refusal is PAPA_ERR_UNSUPPORTED. */
