@@ -27,7 +27,8 @@ template <class To, class T> struct Sum {
     Axes kept, summed; /* strides a: of x, b: of o. x's dense axis counts packs of N */
     int64_t n_outputs; /* COLUMNS: packs of them */
     int64_t n_terms, split_terms; /* of an output; of one split of it */
-    int n_splits, lanes; /* lanes: a power of two, at most kThreads */
+    int n_splits;
+    int lanes, log_lanes; /* a power of two, at most kThreads */
     bool o_steps;  /* o advances along x's dense axis */
     bool divisor;  /* TERM_QUOTIENT: d(o / self) / d self, else 1 / o */
     bool accumulate;
@@ -59,8 +60,8 @@ __device__ __forceinline__ void add_terms(double *total, const Sum<To, T> &s, in
         self = load_floats<N>(s.self + (COLUMNS ? output * N : output), COLUMNS);
     for (int64_t chunk = first; chunk < end; chunk += (int64_t)kChunk * s.lanes) {
         float sum[N] = {};
-        int64_t left = (end - chunk + s.lanes - 1) / s.lanes;
-        int n = left < kChunk ? (int)left : kChunk;
+        const int64_t left = (end - chunk + s.lanes - 1) >> s.log_lanes;
+        const int n = left < kChunk ? (int)left : kChunk;
 #pragma unroll 4
         for (int k = 0; k < n; k++) {
             Offsets at = axes_at(s.summed, chunk + (int64_t)k * s.lanes);
@@ -78,13 +79,13 @@ __device__ __forceinline__ void add_terms(double *total, const Sum<To, T> &s, in
 }
 
 /* Grid: (groups of kThreads / lanes outputs, splits). */
-template <int TERM, bool COLUMNS, int N, class To, class T> __global__ void __launch_bounds__(kThreads, 2) sum_terms(const Sum<To, T> s)
+template <int TERM, bool COLUMNS, int N, class To, class T> __global__ void __launch_bounds__(kThreads, 3) sum_terms(const Sum<To, T> s)
 {
     constexpr int W = COLUMNS ? N : 1;
     PAPA_SHARED(double, between, W * kThreads);
-    const int thread = (int)threadIdx.x, outputs = kThreads / s.lanes;
-    const int lane = COLUMNS ? thread / outputs : thread % s.lanes;
-    const int64_t output = (int64_t)blockIdx.x * outputs + (COLUMNS ? thread % outputs : thread / s.lanes);
+    const int thread = (int)threadIdx.x, outputs = kThreads >> s.log_lanes;
+    const int lane = COLUMNS ? thread / outputs : thread & (s.lanes - 1);
+    const int64_t output = (int64_t)blockIdx.x * outputs + (COLUMNS ? thread & (outputs - 1) : thread >> s.log_lanes);
     const int64_t begin = blockIdx.y * s.split_terms, end = begin + s.split_terms < s.n_terms ? begin + s.split_terms : s.n_terms;
     double total[W] = {};
     if (output < s.n_outputs)
@@ -146,6 +147,8 @@ template <class To, class T> void deal_out(PapaDevice *dev, Sum<To, T> *s, bool 
         s->lanes = (int)least(worth, kThreads / least(16, 2 * power_of_two_up_to(s->n_outputs)));
     else /* a warp reads an output's terms side by side */
         s->lanes = (int)least(most(worth, least(32, power_of_two_up_to(s->n_terms))), kThreads);
+    for (s->log_lanes = 0; 1 << s->log_lanes < s->lanes;)
+        s->log_lanes++;
     const int64_t groups = ceil_div(s->n_outputs, kThreads / s->lanes), room = (int64_t)(PAPA_CUDA_SCRATCH / sizeof(double)) / (s->n_outputs * width);
     int64_t splits = least(least(kFill / groups, room), s->n_terms / (s->lanes * kLeastTerms));
     s->split_terms = ceil_div(s->n_terms, most(splits, 1));

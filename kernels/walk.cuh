@@ -10,9 +10,9 @@ extern "C" {
 
 namespace papa {
 
-/* Division by d >= 2, as a product with ceil(2^(63 + s) / d), s = ceil(log2 d): exact for dividends below 2^63 (Granlund and Montgomery, 1994). */
+/* Division by d >= 1, as a product with ceil(2^(63 + s) / d), s = ceil(log2 d): exact for dividends below 2^63 (Granlund and Montgomery, 1994). */
 struct Divider {
-    uint64_t factor;
+    uint64_t factor; /* 0: d is 1 */
     int shift;
 };
 
@@ -21,12 +21,15 @@ inline Divider divider(int64_t d)
     int s = 0;
     while (s < 63 && (int64_t)1 << s < d)
         s++;
+    if (!s)
+        return {0, 0};
     return {(uint64_t)(((unsigned __int128)1 << (63 + s)) / (uint64_t)d + 1), s - 1};
 }
 
 __device__ __forceinline__ int64_t divide(int64_t n, const Divider &by)
 {
-    return (int64_t)((uint64_t)(((unsigned __int128)(uint64_t)n * by.factor) >> 64) >> by.shift);
+    uint64_t high = (uint64_t)(((unsigned __int128)(uint64_t)n * by.factor) >> 64);
+    return by.factor ? (int64_t)(high >> by.shift) : n;
 }
 
 /* Axes that an index runs through in row-major order, with a stride for each of two operands. Axes of length 1 are left out. */

@@ -1,12 +1,13 @@
 /* Convolutions as graphs of cuDNN's backend API.
  *
  * A graph's descriptors are made from tables of attributes, collected in a Bag, and destroyed when the plan stands; the plan and its engine's
- * configuration stay. What cuDNN refuses has a status in the 3000s; everything else that fails is a fault of ours. */
+ * configuration stay. What cuDNN refuses has a status in the 3000s or 4000s; everything else that fails is a fault of ours. */
 #include "device/cudnn.h"
 #include "device/cuda.h"
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,9 +56,11 @@ static void empty(Bag *bag)
         (void)cudnnBackendDestroyDescriptor(bag->items[--bag->n]);
 }
 
+/* Internal errors too: a kernel that one engine can't compile leaves the others. */
 static bool is_refusal(cudnnStatus_t status)
 {
-    return status >= CUDNN_STATUS_NOT_SUPPORTED && status < CUDNN_STATUS_INTERNAL_ERROR;
+    return status >= CUDNN_STATUS_NOT_SUPPORTED && status < CUDNN_STATUS_EXECUTION_FAILED &&
+        status != CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED && status != CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
 }
 
 /* A refusal is PAPA_ERR_UNSUPPORTED. */
@@ -407,8 +410,8 @@ static PapaStatus trial_open(Trial *trial, PapaDevice *dev, const PapaCudnnConv 
     PAPA_TRY(zeroed(dev, &trial->y, c->N * c->OH * c->OW * c->K * map));
     PAPA_TRY(zeroed(dev, &trial->b, c->bias ? c->K * map : 0));
     PAPA_TRY(zeroed(dev, &trial->workspace, workspace));
-    PAPA_TRY_CUDA(cudaEventCreate(&trial->begin));
-    PAPA_TRY_CUDA(cudaEventCreate(&trial->end));
+    PAPA_TRY_CUDA(cudaEventCreateWithFlags(&trial->begin, cudaEventDefault));
+    PAPA_TRY_CUDA(cudaEventCreateWithFlags(&trial->end, cudaEventDefault));
     return PAPA_OK;
 }
 
