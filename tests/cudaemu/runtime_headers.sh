@@ -1,20 +1,16 @@
 #!/usr/bin/env bash
-# Compares our declarations of CUDA's runtime with NVIDIA's, where those are installed (else exit status 77): every function, enumerator, constant,
-# structure and field of include/cuda_runtime_api.h and include/vector_types.h, and the rounding of include/cuda_bf16.h.
+# Compares our declarations of CUDA's runtime with NVIDIA's: every function, enumerator, constant, structure and field of
+# include/cuda_runtime_api.h and include/vector_types.h, and the rounding of include/cuda_bf16.h.
+#
+#     runtime_headers.sh THEIRS      a folder with cuda_runtime_api.h; one that isn't there: skipped
 #
 # It writes a program that includes NVIDIA's headers and says of each of our declarations that it is theirs: functions by declaring them again,
 # which is an error unless the types agree, the rest by static_assert.
 set -euo pipefail
 cd "$(dirname "$0")/include"
 
-theirs=
-for folder in ${CUDA_HOME:+"$CUDA_HOME/include"} ${CUDA_HOME:+"$CUDA_HOME/targets/x86_64-linux/include"} /usr/local/cuda/include; do
-  if [ -e "$folder/cuda_runtime_api.h" ] && [ -e "$folder/cuda_bf16.h" ]; then
-    theirs=$folder
-    break
-  fi
-done
-if [ -z "$theirs" ]; then
+theirs=${1:?usage: runtime_headers.sh THEIRS}
+if ! [ -e "$theirs/cuda_runtime_api.h" ]; then
   echo "skipped: NVIDIA's headers are not installed"
   exit 77
 fi
