@@ -231,17 +231,17 @@ static void check_scene(const char *what, const char *expected, const std::funct
 
 static void test_execution_faults()
 {
-    check_scene("a short workspace", "", [](Scene &s) { s.workspace = device_bytes(s.bytes - 1); });
+    check_scene("a short workspace", "out of bounds", [](Scene &s) { s.workspace = device_bytes(s.bytes - 1); });
     check_scene("no workspace", "needs a workspace", [](Scene &s) { s.workspace = nullptr; });
     check_scene("a crooked workspace", "aligned", [](Scene &s) { s.workspace = static_cast<char *>(device_bytes(s.bytes + 16)) + 16; });
     check_scene("a missing tensor", "lacks", [](Scene &s) { s.pointers.erase('w'); });
     check_scene("a tensor at NULL", "NULL", [](Scene &s) { s.pointers['w'] = nullptr; });
     check_scene("one tensor too many", "has 4 tensors, the graph 3", [](Scene &s) { s.pointers['q'] = s.memory.z.device; });
     check_scene("a misaligned tensor", "alignment", [](Scene &s) { s.pointers['w'] = static_cast<char *>(s.memory.w.device) + 4; });
-    check_scene("host memory", "", [](Scene &s) { s.pointers['w'] = aligned_alloc(256, 65536); });
-    check_scene("freed memory", "", [](Scene &s) { MUST(cudaFree(s.memory.w.device)); });
-    check_scene("memory that is too short", "", [](Scene &s) { s.pointers['x'] = device_bytes(64); });
-    check_scene("memory that nobody wrote", "", [](Scene &s) { s.pointers['x'] = device_bytes(s.memory.x.bytes()); });
+    check_scene("host memory", "is host memory", [](Scene &s) { s.pointers['w'] = aligned_alloc(256, 65536); });
+    check_scene("freed memory", "use after free", [](Scene &s) { MUST(cudaFree(s.memory.w.device)); });
+    check_scene("memory that is too short", "out of bounds", [](Scene &s) { s.pointers['x'] = device_bytes(64); });
+    check_scene("memory that nobody wrote", "never written", [](Scene &s) { s.pointers['x'] = device_bytes(s.memory.x.bytes()); });
     check_scene("a result over an input", "lies over", [](Scene &s) { s.pointers['y'] = s.pointers['x']; });
     check_scene("a destroyed plan", "destroyed", [](Scene &s) {
         MUST(cudnnBackendDestroyDescriptor(s.plan));
@@ -255,7 +255,7 @@ static void test_execution_faults()
         cudnnBackendDestroyDescriptor(s.plan);
         cudaStreamSynchronize(stream);
     });
-    check_scene("another stream, which doesn't wait", "", [](Scene &s) {
+    check_scene("another stream, which doesn't wait", "race between operations", [](Scene &s) {
         cudaStream_t other;
         cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking);
         cudaMemsetAsync(s.pointers['y'], 0, 16, other);
