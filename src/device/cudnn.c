@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -407,8 +408,8 @@ static PapaStatus trial_open(Trial *trial, PapaDevice *dev, const PapaCudnnConv 
     PAPA_TRY(zeroed(dev, &trial->y, c->N * c->OH * c->OW * c->K * map));
     PAPA_TRY(zeroed(dev, &trial->b, c->bias ? c->K * map : 0));
     PAPA_TRY(zeroed(dev, &trial->workspace, workspace));
-    PAPA_TRY_CUDA(cudaEventCreate(&trial->begin));
-    PAPA_TRY_CUDA(cudaEventCreate(&trial->end));
+    PAPA_TRY_CUDA(cudaEventCreateWithFlags(&trial->begin, cudaEventDefault));
+    PAPA_TRY_CUDA(cudaEventCreateWithFlags(&trial->end, cudaEventDefault));
     return PAPA_OK;
 }
 
@@ -501,7 +502,7 @@ static bool answers(const PapaCudnnPlan *plan, const PapaDevice *dev, const Papa
 {
     const PapaCuda *cuda = papa_cuda(dev);
     bool same_gpu = cuda->dnn ? plan->handle == cuda->dnn : !plan->handle && strcmp(plan->gpu, cuda->gpu.json) == 0;
-    return same_gpu && plan->precision == dev->precision && plan->tune == cuda->tune && memcmp(&plan->conv, c, sizeof *c) == 0;
+    return same_gpu && plan->precision == dev->precision && plan->tune == dev->tune && memcmp(&plan->conv, c, sizeof *c) == 0;
 }
 
 static void destroy(PapaCudnnPlan *plan)
@@ -525,7 +526,7 @@ static PapaStatus new_plan(PapaCudnnPlan **out, Search *search, const PapaDevice
     pthread_mutex_init(&plan->running, NULL);
     plan->conv = *c;
     plan->precision = dev->precision;
-    plan->tune = cuda->tune;
+    plan->tune = dev->tune;
     plan->handle = cuda->dnn;
     plan->gpu = cuda->dnn ? NULL : strdup(cuda->gpu.json);
     if (!cuda->dnn && !plan->gpu) {
@@ -548,7 +549,7 @@ static PapaStatus new_plan(PapaCudnnPlan **out, Search *search, const PapaDevice
 
 static PapaStatus make_plan(PapaCudnnPlan **out, PapaDevice *dev, const PapaCudnnConv *c)
 {
-    bool tune = papa_cuda(dev)->tune && papa_cuda(dev)->dnn;
+    bool tune = dev->tune && papa_cuda(dev)->dnn;
     Search search = {.wanted = tune ? MAX_TUNED : 1};
     PapaStatus status;
     PAPA_GOTO(look(&search, dev, c));
