@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Each folder may include only what stands below it. The table is the one in README.md ("Layers"); this test holds the code to it.
-# Also: file names are unique in the whole tree, so that one may be named without its folder.
+# Also: file names are unique in the whole tree, so that one may be named without its folder (but for headers that stand in for NVIDIA's).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -43,7 +43,7 @@ for folder in src/base src/device kernels src/onnx src/graph src/ops src/model s
   done
 done
 
-twice=$(git ls-files '*.c' '*.h' '*.cu' 2>/dev/null | sed 's|.*/||' | sort | uniq -d)
+twice=$(git ls-files '*.c' '*.h' '*.cu' ':!tests/cudaemu/include' 2>/dev/null | sed 's|.*/||' | sort | uniq -d)
 if [ -n "$twice" ]; then
   echo "file names that occur more than once:" $twice
   failed=1
