@@ -1,7 +1,7 @@
 /* Convolutions as graphs of cuDNN's backend API.
  *
  * A graph's descriptors are made from tables of attributes, collected in a Bag, and destroyed when the plan stands; the plan and its engine's
- * configuration stay. What cuDNN refuses has a status in the 3000s; everything else that fails is a fault of ours. */
+ * configuration stay. What cuDNN refuses has a status in the 3000s or 4000s; everything else that fails is a fault of ours. */
 #include "device/cudnn.h"
 #include "device/cuda.h"
 
@@ -56,9 +56,11 @@ static void empty(Bag *bag)
         (void)cudnnBackendDestroyDescriptor(bag->items[--bag->n]);
 }
 
+/* Internal errors too: a kernel that one engine can't compile leaves the others. */
 static bool is_refusal(cudnnStatus_t status)
 {
-    return status >= CUDNN_STATUS_NOT_SUPPORTED && status < CUDNN_STATUS_INTERNAL_ERROR;
+    return status >= CUDNN_STATUS_NOT_SUPPORTED && status < CUDNN_STATUS_EXECUTION_FAILED &&
+        status != CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED && status != CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
 }
 
 /* A refusal is PAPA_ERR_UNSUPPORTED. */
@@ -475,14 +477,21 @@ static const char *precision_name(PapaPrecision precision)
     return precision == PAPA_PRECISION_BF16 ? "bf16" : precision == PAPA_PRECISION_TF32 ? "tf32" : "fp32";
 }
 
+/* What is as usual (dilation 1, one group, padding alike on all sides) is not told, or told once. */
 static void describe(char *text, size_t bytes, const PapaCudnnConv *c)
 {
-    snprintf(text, bytes, "%s%s%s%s of %lldx%lldx%lldx%lld by %lld %lldx%lldx%lld, stride %lldx%lld, dilation %lldx%lld, padding %lld,%lld,%lld,%lld, "
-        "groups %lld, %s and %s", passes[c->pass].what, c->bias ? ", bias" : "", c->relu ? ", relu" : "", c->accumulate ? ", added" : "",
-        (long long)c->N, (long long)c->H, (long long)c->W, (long long)c->C, (long long)c->K, (long long)c->R, (long long)c->S,
-        (long long)(c->C / c->groups), (long long)c->stride[0], (long long)c->stride[1], (long long)c->dilation[0], (long long)c->dilation[1],
-        (long long)c->before[0], (long long)c->before[1], (long long)c->after[0], (long long)c->after[1], (long long)c->groups,
-        c->maps == PAPA_BFLOAT16 ? "bf16" : "float32", c->filter == PAPA_BFLOAT16 ? "bf16" : "float32");
+    char pad[64], dilation[48] = "", groups[32] = "";
+    bool even = c->before[0] == c->before[1] && c->before[0] == c->after[0] && c->before[0] == c->after[1];
+    snprintf(pad, sizeof pad, even ? "%lld" : "%lld,%lld,%lld,%lld", (long long)c->before[0], (long long)c->before[1], (long long)c->after[0],
+        (long long)c->after[1]);
+    if (c->dilation[0] != 1 || c->dilation[1] != 1)
+        snprintf(dilation, sizeof dilation, ", dilation %lldx%lld", (long long)c->dilation[0], (long long)c->dilation[1]);
+    if (c->groups != 1)
+        snprintf(groups, sizeof groups, ", groups %lld", (long long)c->groups);
+    snprintf(text, bytes, "%s%s%s%s of %lldx%lldx%lldx%lld, %lld filters of %lldx%lldx%lld, stride %lldx%lld, padding %s%s%s, %s", passes[c->pass].what,
+        c->bias ? ", bias" : "", c->relu ? ", relu" : "", c->accumulate ? ", added," : "", (long long)c->N, (long long)c->H, (long long)c->W, (long long)c->C,
+        (long long)c->K, (long long)c->R, (long long)c->S, (long long)(c->C / c->groups), (long long)c->stride[0], (long long)c->stride[1], pad, dilation,
+        groups, c->maps == PAPA_BFLOAT16 ? "bf16" : "float32");
 }
 
 static PapaStatus fail_refused(const Search *search, const PapaDevice *dev, const PapaCudnnConv *c)

@@ -112,6 +112,21 @@ static void test_products(void)
         }
 }
 
+/* More elements than threads: the kernels around the product walk on. In C alone (no product), and in operands that are rounded first. */
+static void test_long(void)
+{
+    const PapaElement e = cuda->element;
+    PapaMatmulDesc d = {.batch = 1, .M = 1283, .N = 111, .lda = 1, .ldb = 111, .ldc = 113, .alpha = 1, .beta = .5f, .bias = true, .relu = true, .a = e,
+        .b = e, .c = e};
+    test_product(&d, 0);
+    d.N = d.ldb = d.ldc = 888;
+    test_product(&d, 0);
+    d = (PapaMatmulDesc){.batch = 1, .M = 2, .N = 977, .K = 151, .lda = 151, .ldb = 979, .ldc = 977, .alpha = 1, .a = e, .c = e};
+    test_product(&d, 0);
+    d.ldb = 977;
+    test_product(&d, 0);
+}
+
 static void test_errors(void)
 {
     PapaMatmul *matmul;
@@ -168,6 +183,7 @@ int main(void)
     must(papa_device_open_cuda(&cuda_tf32, 0, PAPA_PRECISION_TF32));
     FOR_ELEMENTS {
         test_products();
+        test_long();
         test_captured();
     }
     cuda = cuda_tf32;
