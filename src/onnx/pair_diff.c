@@ -1,7 +1,7 @@
 /* Where two graphs differ that can't be paired, in one line.
  *
- * Colours that know only what a node depends on are equal up to the difference and unequal behind it: the first node of that kind is
- * the place. Its counterpart is a node of the other graph that is new there too and reads what the first one reads. */
+ * Colours that know only what a node depends on agree up to the difference and disagree behind it: the first node whose colour the
+ * other graph has not, or not as often, is the place. Its counterpart is such a node of the other graph that reads what the first one reads. */
 #include "onnx/pair_graph.h"
 
 #include <stdlib.h>
@@ -113,22 +113,24 @@ static bool is_reached(const Side *side, const Side *other, int32_t index)
     return true;
 }
 
-/* The first node that the other graph has not, or has less often; -1: none. */
-static int32_t first_new(const Side *side, const Side *other, bool more_often)
+/* Whether the other graph has fewer nodes like this one. */
+static bool is_surplus(const Side *side, const Side *other, int32_t index)
 {
-    for (int32_t i = 0; i < side->graph->n_nodes; i++) {
-        size_t n = count_node(other, side->forward[i]);
-        if (more_often ? n < count_node(side, side->forward[i]) : n == 0)
+    return count_node(other, side->forward[index]) < count_node(side, side->forward[index]);
+}
+
+static int32_t first_surplus(const Side *side, const Side *other)
+{
+    for (int32_t i = 0; i < side->graph->n_nodes; i++)
+        if (is_surplus(side, other, i))
             return i;
-    }
     return -1;
 }
 
-static double likeness(const Diff *d, const Side *x, int32_t i, const Side *y, int32_t j)
+static double likeness(const Side *x, int32_t i, const Side *y, int32_t j)
 {
     const PapaPairNode *a = &x->graph->nodes[i], *b = &y->graph->nodes[j];
     double score = 0;
-    (void)d;
     for (int32_t k = 0; k < a->n_inputs; k++)
         for (int32_t l = 0; l < b->n_inputs; l++)
             if (a->inputs[k].slot == b->inputs[l].slot && value_colour(x, a->inputs[k].value) == value_colour(y, b->inputs[l].value))
@@ -139,18 +141,29 @@ static double likeness(const Diff *d, const Side *x, int32_t i, const Side *y, i
     return score;
 }
 
-/* The node of y that is most like x's node i, among those that x has not (all where there are none); -1: y has no node that is reached. */
-static int32_t closest(const Diff *d, const Side *x, int32_t i, const Side *y, bool all)
+/* The node of y that is most like x's node i, among those that x has not as often (or among all); -1: there is none that reads what x has. */
+static int32_t closest(const Side *x, int32_t i, const Side *y, bool all)
 {
     double best = -1;
     int32_t found = -1;
     for (int32_t j = 0; j < y->graph->n_nodes; j++) {
-        if (!all && (count_node(x, y->forward[j]) || !is_reached(y, x, j)))
+        if (!all && (!is_surplus(y, x, j) || !is_reached(y, x, j)))
             continue;
-        double score = likeness(d, x, i, y, j);
+        double score = likeness(x, i, y, j);
         if (score > best)
             best = score, found = j;
     }
+    return found;
+}
+
+/* Of x's nodes that are all like i, the one that is most like y's j. */
+static int32_t closest_twin(const Side *x, int32_t i, const Side *y, int32_t j)
+{
+    double best = -1;
+    int32_t found = i;
+    for (int32_t k = i; k < x->graph->n_nodes; k++)
+        if (x->forward[k] == x->forward[i] && likeness(x, k, y, j) > best)
+            best = likeness(x, k, y, j), found = k;
     return found;
 }
 
@@ -212,28 +225,23 @@ static PapaStatus explain_pair(Diff *d, const Side *x, int32_t i, const Side *y,
     return papa_fail(PAPA_ERR_MISMATCH, "%s: %s; %s: its closest match, %s, has not the same inputs", path_of(x), in_a, path_of(y), in_b);
 }
 
-/* The other graph has nothing new: it ends, or goes on, where this one has another node. */
+/* The other graph has no such node, or not as many. */
 static PapaStatus explain_alone(Diff *d, const Side *x, int32_t i, const Side *y)
 {
-    const PapaPairNode *a = &x->graph->nodes[i];
-    int32_t j = closest(d, x, i, y, true);
-    return papa_fail(PAPA_ERR_MISMATCH, "%s: %s has no counterpart in %s; the closest match there is %s", path_of(x), node_text(d, a), path_of(y),
-        j < 0 ? "nothing" : node_text(d, &y->graph->nodes[j]));
+    const char *text = node_text(d, &x->graph->nodes[i]);
+    size_t n = count_node(y, x->forward[i]);
+    int32_t j = closest(x, i, y, true);
+    const char *other = j < 0 ? "nothing" : node_text(d, &y->graph->nodes[j]);
+    if (n)
+        return papa_fail(PAPA_ERR_MISMATCH, "%s: there are %zu nodes like %s; %s: there are %zu, one of them %s", path_of(x),
+            count_node(x, x->forward[i]), text, path_of(y), n, other);
+    return papa_fail(PAPA_ERR_MISMATCH, "%s: %s has no counterpart; %s: the closest match is %s", path_of(x), text, path_of(y), other);
 }
 
-static PapaStatus explain_new(Diff *d, const Side *x, const Side *y, int32_t i)
+static PapaStatus explain_surplus(Diff *d, const Side *x, const Side *y, int32_t i)
 {
-    int32_t j = closest(d, x, i, y, false);
-    return j >= 0 ? explain_pair(d, x, i, y, j) : explain_alone(d, x, i, y);
-}
-
-static PapaStatus explain_count(Diff *d, const Side *x, const Side *y, int32_t i)
-{
-    int32_t j = 0;
-    while (y->forward[j] != x->forward[i])
-        j++;
-    return papa_fail(PAPA_ERR_MISMATCH, "%s has %zu nodes like %s; %s has %zu, the first is %s", path_of(x), count_node(x, x->forward[i]),
-        node_text(d, &x->graph->nodes[i]), path_of(y), count_node(y, x->forward[i]), node_text(d, &y->graph->nodes[j]));
+    int32_t j = closest(x, i, y, false);
+    return j >= 0 ? explain_pair(d, x, closest_twin(x, i, y, j), y, j) : explain_alone(d, x, i, y);
 }
 
 /* All nodes have their likes, but what they yield goes elsewhere: the first whose readers differ. */
@@ -257,17 +265,11 @@ static PapaStatus explain_readers(Diff *d)
 
 static PapaStatus explain(Diff *d)
 {
-    for (int more_often = 0; more_often < 2; more_often++) {
-        int32_t i = first_new(&d->a, &d->b, more_often), j = first_new(&d->b, &d->a, more_often);
-        if (more_often && i >= 0)
-            return explain_count(d, &d->a, &d->b, i);
-        if (more_often && j >= 0)
-            return explain_count(d, &d->b, &d->a, j);
-        if (i >= 0)
-            return explain_new(d, &d->a, &d->b, i);
-        if (j >= 0)
-            return explain_new(d, &d->b, &d->a, j);
-    }
+    int32_t i = first_surplus(&d->a, &d->b), j = first_surplus(&d->b, &d->a);
+    if (i >= 0)
+        return explain_surplus(d, &d->a, &d->b, i);
+    if (j >= 0)
+        return explain_surplus(d, &d->b, &d->a, j);
     return explain_readers(d);
 }
 

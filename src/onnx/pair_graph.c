@@ -33,7 +33,7 @@ typedef struct Scope {
 typedef struct Reference {
     int32_t value;   /* -1: a tensor */
     int32_t tensor;
-    bool transposed; /* the tensor is read so */
+    bool transposed; /* the matrix is read so */
 } Reference;
 
 typedef enum UnitState { UNIT_NEW, UNIT_ON_THE_WAY, UNIT_DONE } UnitState;
@@ -105,7 +105,7 @@ static PapaStatus add_value(Builder *b, PapaPairValue value, const char *label, 
     PapaPairGraph *g = b->graph;
     PAPA_TRY(reserve(&g->values, (size_t)g->n_values, &b->values_capacity, sizeof *g->values));
     PAPA_TRY(papa_pair_label(b->labels, label, &value.label));
-    value.next_output = value.twin = -1;
+    value.next_output = value.twin = value.flipped = -1;
     *index = g->n_values;
     g->values[g->n_values++] = value;
     return PAPA_OK;
@@ -453,14 +453,6 @@ static PapaStatus open_draft(Builder *b, Draft *draft, const Unit *unit, const c
     return draft->attrs && draft->inputs ? PAPA_OK : PAPA_ERR_MEMORY;
 }
 
-static PapaStatus add_input(Builder *b, Draft *draft, Reference from, size_t slot)
-{
-    PapaPairInput *to = &draft->inputs[draft->n_inputs++];
-    to->slot = slot < PAPA_PAIR_SLOTS ? (int32_t)slot : PAPA_PAIR_SLOTS - 1;
-    to->value = from.value;
-    return from.value < 0 ? read_tensor(b, from.tensor, from.transposed, &to->value) : PAPA_OK;
-}
-
 static bool commutes(const char *type)
 {
     static const char *const types[] = {"Add", "Mul", "Sum", "Max", "Min", "Mean", "And", "Or", "Xor", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor"};
@@ -513,6 +505,36 @@ static PapaStatus node_output(Builder *b, int32_t node, int32_t slot, const char
     return PAPA_OK;
 }
 
+/* The transpose of a computed matrix, by a node between it and its readers. */
+static PapaStatus read_flipped(Builder *b, const Draft *reader, int32_t from, int32_t *value)
+{
+    Draft draft = {.proto = reader->proto, .order = reader->order, .type = "Transpose", .n_inputs = 1};
+    int32_t node;
+    *value = b->graph->values[from].flipped;
+    if (*value >= 0)
+        return PAPA_OK;
+    draft.attrs = PAPA_NEW_ARRAY(&b->graph->arena, PapaPairAttr, 1);
+    draft.inputs = PAPA_NEW(&b->graph->arena, PapaPairInput);
+    if (!draft.attrs || !draft.inputs)
+        return PAPA_ERR_MEMORY;
+    papa_pair_set_attr(draft.attrs, &draft.n_attrs, "perm", "[1, 0]");
+    draft.inputs[0].value = from;
+    PAPA_TRY(close_draft(b, &draft, &node));
+    PAPA_TRY(node_output(b, node, 0, NULL, value));
+    b->graph->values[from].flipped = *value;
+    return PAPA_OK;
+}
+
+static PapaStatus add_input(Builder *b, Draft *draft, Reference from, size_t slot)
+{
+    PapaPairInput *to = &draft->inputs[draft->n_inputs++];
+    to->slot = slot < PAPA_PAIR_SLOTS ? (int32_t)slot : PAPA_PAIR_SLOTS - 1;
+    to->value = from.value;
+    if (from.value < 0)
+        return read_tensor(b, from.tensor, from.transposed, &to->value);
+    return from.transposed ? read_flipped(b, draft, from.value, &to->value) : PAPA_OK;
+}
+
 static PapaStatus resolve(Builder *b, const Unit *reader, int32_t scope, const char *name, Reference *out)
 {
     Definition *definition = find_definition(b, scope, name);
@@ -544,7 +566,7 @@ static const Onnx__TensorProto *dense_tensor(const Builder *b, Reference referen
     return reference.value < 0 ? b->graph->tensors[reference.tensor].stored.tensor : NULL;
 }
 
-/* A Transpose of a stored matrix is the matrix read the other way round. */
+/* A Transpose of a matrix, which is one where it is stored or where perm says so. */
 static PapaStatus try_transpose(Builder *b, Unit *unit, bool *is_alias)
 {
     const int64_t *perm;
@@ -552,28 +574,11 @@ static PapaStatus try_transpose(Builder *b, Unit *unit, bool *is_alias)
     PAPA_TRY(papa_attr_ints(unit->proto, "perm", &perm, &n));
     PAPA_TRY(input_reference(b, unit, 0, &unit->alias));
     const Onnx__TensorProto *dense = dense_tensor(b, unit->alias);
-    *is_alias = dense && dense->n_dims <= 2 && (!n || n == dense->n_dims);
-    if (*is_alias && dense->n_dims == 2 && (!n || perm[0] == 1))
-        unit->alias.transposed = !unit->alias.transposed;
+    bool is_vector = dense && dense->n_dims < 2 && n == 0, is_matrix = n ? n == 2 : dense && dense->n_dims == 2;
+    bool reverses = is_matrix && (!n || (perm[0] == 1 && perm[1] == 0));
+    *is_alias = is_vector || reverses;
+    unit->alias.transposed ^= reverses;
     return PAPA_OK;
-}
-
-/* The value's transpose, by a node where it is computed. */
-static PapaStatus transpose_reference(Builder *b, const Unit *unit, Reference *reference)
-{
-    const Onnx__TensorProto *dense = dense_tensor(b, *reference);
-    Draft draft;
-    int32_t node;
-    if (dense && dense->n_dims == 2) {
-        reference->transposed = !reference->transposed;
-        return PAPA_OK;
-    }
-    PAPA_TRY(open_draft(b, &draft, unit, "Transpose", 1));
-    papa_pair_set_attr(draft.attrs, &draft.n_attrs, "perm", "[1, 0]");
-    PAPA_TRY(add_input(b, &draft, *reference, 0));
-    PAPA_TRY(close_draft(b, &draft, &node));
-    *reference = (Reference){.tensor = -1};
-    return node_output(b, node, 0, NULL, &reference->value);
 }
 
 /* MatMul and Add, or a Gemm without transB where it does more. */
@@ -591,8 +596,7 @@ static PapaStatus emit_gemm(Builder *b, Unit *unit)
     PAPA_TRY(papa_attr_int(node, "transB", 0, &trans_b));
     for (size_t k = 0; k < 2 + (size_t)has_c; k++)
         PAPA_TRY(input_reference(b, unit, k, &in[k]));
-    if (trans_b)
-        PAPA_TRY(transpose_reference(b, unit, &in[1]));
+    in[1].transposed ^= trans_b != 0;
     bool is_plain = alpha == 1 && (beta == 1 || !has_c) && !trans_a;
     PAPA_TRY(open_draft(b, &draft, unit, is_plain ? "MatMul" : "Gemm", 3));
     if (!is_plain)

@@ -43,6 +43,7 @@ typedef struct PapaPairValue {
     int32_t tensor;                /* -1: none */
     bool transposed;               /* read as the tensor's transpose */
     int32_t twin;                  /* the same tensor read the other way round, -1: none is */
+    int32_t flipped;               /* the transpose of a computed matrix, which a node of its own makes; -1: nobody reads it */
     int32_t first_use, n_uses;     /* in graph.uses */
 } PapaPairValue;
 

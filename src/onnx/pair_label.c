@@ -224,7 +224,7 @@ static const struct {
     {"HardSigmoid", "alpha", "0.2"}, {"HardSigmoid", "beta", "0.5"}, {"Swish", "alpha", "1"}, {"Gelu", "approximate", "'none'"},
     {"Reduce*", "keepdims", "1"}, {"Reduce*", "noop_with_empty_axes", "0"}, {"Arg*", "axis", "0"}, {"Arg*", "keepdims", "1"},
     {"Arg*", "select_last_index", "0"}, {"Reshape", "allowzero", "0"}, {"Shape", "start", "0"}, {"Cast*", "saturate", "1"}, {"Pad", "mode", "'constant'"},
-    {"Gemm", "alpha", "1"}, {"Gemm", "beta", "1"}, {"Gemm", "transA", "0"}, {"LRN", "alpha", "0.0001"}, {"LRN", "beta", "0.75"}, {"LRN", "bias", "1"},
+    {"Gemm", "alpha", "1"}, {"Gemm", "beta", "1"}, {"Gemm", "transA", "0"}, {"Gemm", "transB", NULL}, {"LRN", "alpha", "0.0001"}, {"LRN", "beta", "0.75"}, {"LRN", "bias", "1"},
     {"TopK", "axis", "-1"}, {"TopK", "largest", "1"}, {"TopK", "sorted", "1"}, {"CumSum", "exclusive", "0"}, {"CumSum", "reverse", "0"},
     {"DepthToSpace", "mode", "'DCR'"}, {"Mod", "fmod", "0"}, {"Trilu", "upper", "1"}, {"OneHot", "axis", "-1"}, {"Einsum", "reduction", "'none'"},
     {"Dropout", "*", NULL},
