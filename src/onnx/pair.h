@@ -18,7 +18,7 @@
 /* A tensor as its file stores it. */
 typedef struct PapaStoredTensor {
     const char *name;                      /* the initializer's; a Constant's output; NULL: there is none */
-    const Onnx__TensorProto *tensor;       /* NULL: sparse, or numbers that a Constant holds without a TensorProto (value_float, value_ints ...) */
+    const Onnx__TensorProto *tensor;       /* NULL: sparse, or numbers of a Constant without a TensorProto (value_float, value_ints ...) */
     const Onnx__SparseTensorProto *sparse; /* a sparse one */
     const Onnx__NodeProto *constant;       /* the Constant node; NULL: an initializer */
 } PapaStoredTensor;

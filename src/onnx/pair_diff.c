@@ -219,8 +219,8 @@ static PapaStatus explain_pair(Diff *d, const Side *x, int32_t i, const Side *y,
         return papa_fail(PAPA_ERR_MISMATCH, "%s: %s; %s: where its counterpart would be stands %s", path_of(x), in_a, path_of(y), in_b);
     PAPA_TRY(explain_attrs(d, x, a, y, b));
     if (a->n_inputs != b->n_inputs)
-        return papa_fail(PAPA_ERR_MISMATCH, "%s: %s has %d inputs; %s: its counterpart %s has %d", path_of(x), in_a, (int)a->n_inputs, path_of(y), in_b,
-            (int)b->n_inputs);
+        return papa_fail(PAPA_ERR_MISMATCH, "%s: %s has %d inputs; %s: its counterpart %s has %d", path_of(x), in_a, (int)a->n_inputs,
+            path_of(y), in_b, (int)b->n_inputs);
     PAPA_TRY(explain_inputs(d, x, a, y, b));
     return papa_fail(PAPA_ERR_MISMATCH, "%s: %s; %s: its closest match, %s, has not the same inputs", path_of(x), in_a, path_of(y), in_b);
 }
@@ -256,11 +256,11 @@ static PapaStatus explain_readers(Diff *d)
             if (count_node(&d->a, d->a.forward[i]) == 1 && a->values[v].n_uses == b->values[w].n_uses)
                 continue;
             if (d->a.backward[i] != d->b.backward[j])
-                return papa_fail(PAPA_ERR_MISMATCH, "%s: the output of %s is read %d times; %s: that of its closest match, %s, %d times, or by other nodes",
-                    path_of(&d->a), node_text(d, &a->nodes[i]), (int)a->values[v].n_uses, path_of(&d->b), node_text(d, &b->nodes[j]),
-                    (int)b->values[w].n_uses);
+                return papa_fail(PAPA_ERR_MISMATCH,
+                    "%s: the output of %s is read %d times; %s: that of its closest match, %s, %d times, or by other nodes", path_of(&d->a),
+                    node_text(d, &a->nodes[i]), (int)a->values[v].n_uses, path_of(&d->b), node_text(d, &b->nodes[j]), (int)b->values[w].n_uses);
         }
-    return papa_fail(PAPA_ERR_MISMATCH, "%s and %s have the same nodes, but they are not connected in the same way", path_of(&d->a), path_of(&d->b));
+    return papa_fail(PAPA_ERR_MISMATCH, "%s and %s have the same nodes, but not connected in the same way", path_of(&d->a), path_of(&d->b));
 }
 
 static PapaStatus explain(Diff *d)

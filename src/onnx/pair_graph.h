@@ -14,7 +14,7 @@ typedef struct PapaPairAttr {
 
 typedef struct PapaPairInput {
     int32_t value;
-    int32_t slot; /* the same for all inputs of a commutative operator; upwards of PAPA_PAIR_SLOTS / 2 what subgraphs yield, the last a function */
+    int32_t slot; /* the same for all inputs of a commutative operator; from PAPA_PAIR_SLOTS / 2 on what subgraphs yield; the last: a function */
 } PapaPairInput;
 
 enum { PAPA_PAIR_SLOTS = 1 << 24 };
@@ -114,6 +114,20 @@ void papa_pair_colour_labels(const PapaPairGraph *graph, uint64_t *colours);
 void papa_pair_colour_forward(const PapaPairGraph *graph, uint64_t *colours);
 void papa_pair_colour_backward(const PapaPairGraph *graph, uint64_t *colours);
 uint64_t papa_pair_mix(uint64_t a, uint64_t b);
+
+/* ---- matching (pair_match.c) */
+
+/* Which vertex of b is which of a. */
+typedef struct PapaPairMatch {
+    const PapaPairGraph *a, *b;
+    int32_t *to; /* vertices of a -> vertices of b; free it */
+} PapaPairMatch;
+
+/* *found: there is one, an isomorphism. Errors: PAPA_ERR_UNSUPPORTED (given up), PAPA_ERR_MEMORY. to is to be freed in any case. */
+PapaStatus papa_pair_match(PapaPairMatch *out, const PapaPairGraph *a, const PapaPairGraph *b, bool *found);
+
+/* The value of b that is a's; -1 for -1. */
+int32_t papa_pair_image(const PapaPairMatch *match, int32_t value);
 
 /* ---- differences (pair_diff.c) */
 

@@ -72,7 +72,7 @@ static void put_bytes(Text *text, const unsigned char *data, size_t bytes)
         hash[1] = papa_pair_mix(hash[1], data[i]);
     }
     if (is_plain)
-        put(text, "'%.*s'", (int)bytes, (const char *)data);
+        put(text, "'%.*s'", (int)bytes, bytes ? (const char *)data : "");
     else
         put(text, "%zu bytes %016llx%016llx", bytes, (unsigned long long)hash[0], (unsigned long long)hash[1]);
 }
@@ -215,24 +215,26 @@ static const struct {
 } defaults[] = {
     {"*Conv*", "group", "1"}, {"*Conv*", "output_padding", "zeros"}, {"*", "auto_pad", "'NOTSET'"}, {"*", "pads", "zeros"},
     {"*", "strides", "ones"}, {"*", "dilations", "ones"}, {"*Pool", "ceil_mode", "0"}, {"MaxPool", "storage_order", "0"},
-    {"AveragePool", "count_include_pad", "0"}, {"*LpPool", "p", "2"}, {"*Normalization", "epsilon", "1e-05"}, {"BatchNormalization", "momentum", NULL},
-    {"BatchNormalization", "training_mode", NULL}, {"BatchNormalization", "spatial", "1"}, {"*Normalization", "stash_type", "1"},
-    {"LayerNormalization", "axis", "-1"}, {"RMSNormalization", "axis", "-1"}, {"LpNormalization", "axis", "-1"}, {"LpNormalization", "p", "2"},
-    {"MeanVarianceNormalization", "axes", "[0, 2, 3]"}, {"Flatten", "axis", "1"}, {"Gather", "axis", "0"}, {"GatherElements", "axis", "0"},
-    {"Scatter*", "axis", "0"}, {"Scatter*", "reduction", "'none'"}, {"GatherND", "batch_dims", "0"}, {"Split", "axis", "0"}, {"LeakyRelu", "alpha", "0.01"},
-    {"Elu", "alpha", "1"}, {"Celu", "alpha", "1"}, {"ThresholdedRelu", "alpha", "1"}, {"Selu", "alpha", "1.6732632"}, {"Selu", "gamma", "1.050701"},
-    {"HardSigmoid", "alpha", "0.2"}, {"HardSigmoid", "beta", "0.5"}, {"Swish", "alpha", "1"}, {"Gelu", "approximate", "'none'"},
-    {"Reduce*", "keepdims", "1"}, {"Reduce*", "noop_with_empty_axes", "0"}, {"Arg*", "axis", "0"}, {"Arg*", "keepdims", "1"},
-    {"Arg*", "select_last_index", "0"}, {"Reshape", "allowzero", "0"}, {"Shape", "start", "0"}, {"Cast*", "saturate", "1"}, {"Pad", "mode", "'constant'"},
-    {"Gemm", "alpha", "1"}, {"Gemm", "beta", "1"}, {"Gemm", "transA", "0"}, {"Gemm", "transB", NULL}, {"LRN", "alpha", "0.0001"}, {"LRN", "beta", "0.75"}, {"LRN", "bias", "1"},
-    {"TopK", "axis", "-1"}, {"TopK", "largest", "1"}, {"TopK", "sorted", "1"}, {"CumSum", "exclusive", "0"}, {"CumSum", "reverse", "0"},
-    {"DepthToSpace", "mode", "'DCR'"}, {"Mod", "fmod", "0"}, {"Trilu", "upper", "1"}, {"OneHot", "axis", "-1"}, {"Einsum", "reduction", "'none'"},
-    {"Dropout", "*", NULL},
-    {"GRU", "direction", "'forward'"}, {"LSTM", "direction", "'forward'"}, {"RNN", "direction", "'forward'"}, {"GRU", "layout", "0"},
-    {"LSTM", "layout", "0"}, {"RNN", "layout", "0"}, {"GRU", "linear_before_reset", "0"}, {"LSTM", "input_forget", "0"}, {"Resize", "antialias", "0"},
-    {"Resize", "coordinate_transformation_mode", "'half_pixel'"}, {"Resize", "cubic_coeff_a", "-0.75"}, {"Resize", "exclude_outside", "0"},
-    {"Resize", "extrapolation_value", "0"}, {"Resize", "keep_aspect_ratio_policy", "'stretch'"}, {"Resize", "mode", "'nearest'"},
-    {"Resize", "nearest_mode", "'round_prefer_floor'"},
+    {"AveragePool", "count_include_pad", "0"}, {"*LpPool", "p", "2"}, {"*Normalization", "epsilon", "1e-05"},
+    {"BatchNormalization", "momentum", NULL}, {"BatchNormalization", "training_mode", NULL}, {"BatchNormalization", "spatial", "1"},
+    {"*Normalization", "stash_type", "1"}, {"LayerNormalization", "axis", "-1"}, {"RMSNormalization", "axis", "-1"},
+    {"LpNormalization", "axis", "-1"}, {"LpNormalization", "p", "2"}, {"MeanVarianceNormalization", "axes", "[0, 2, 3]"},
+    {"Flatten", "axis", "1"}, {"Gather", "axis", "0"}, {"GatherElements", "axis", "0"}, {"Scatter*", "axis", "0"},
+    {"Scatter*", "reduction", "'none'"}, {"GatherND", "batch_dims", "0"}, {"Split", "axis", "0"}, {"LeakyRelu", "alpha", "0.01"},
+    {"Elu", "alpha", "1"}, {"Celu", "alpha", "1"}, {"ThresholdedRelu", "alpha", "1"}, {"Selu", "alpha", "1.6732632"},
+    {"Selu", "gamma", "1.050701"}, {"HardSigmoid", "alpha", "0.2"}, {"HardSigmoid", "beta", "0.5"}, {"Swish", "alpha", "1"},
+    {"Gelu", "approximate", "'none'"}, {"Reduce*", "keepdims", "1"}, {"Reduce*", "noop_with_empty_axes", "0"}, {"Arg*", "axis", "0"},
+    {"Arg*", "keepdims", "1"}, {"Arg*", "select_last_index", "0"}, {"Reshape", "allowzero", "0"}, {"Shape", "start", "0"},
+    {"Cast*", "saturate", "1"}, {"Pad", "mode", "'constant'"}, {"Gemm", "alpha", "1"}, {"Gemm", "beta", "1"}, {"Gemm", "transA", "0"},
+    {"Gemm", "transB", NULL}, {"LRN", "alpha", "0.0001"}, {"LRN", "beta", "0.75"}, {"LRN", "bias", "1"}, {"TopK", "axis", "-1"},
+    {"TopK", "largest", "1"}, {"TopK", "sorted", "1"}, {"CumSum", "exclusive", "0"}, {"CumSum", "reverse", "0"},
+    {"DepthToSpace", "mode", "'DCR'"}, {"Mod", "fmod", "0"}, {"Trilu", "upper", "1"}, {"OneHot", "axis", "-1"},
+    {"Einsum", "reduction", "'none'"}, {"Dropout", "*", NULL}, {"GRU", "direction", "'forward'"}, {"LSTM", "direction", "'forward'"},
+    {"RNN", "direction", "'forward'"}, {"GRU", "layout", "0"}, {"LSTM", "layout", "0"}, {"RNN", "layout", "0"},
+    {"GRU", "linear_before_reset", "0"}, {"LSTM", "input_forget", "0"}, {"Resize", "antialias", "0"},
+    {"Resize", "coordinate_transformation_mode", "'half_pixel'"}, {"Resize", "cubic_coeff_a", "-0.75"},
+    {"Resize", "exclude_outside", "0"}, {"Resize", "extrapolation_value", "0"}, {"Resize", "keep_aspect_ratio_policy", "'stretch'"},
+    {"Resize", "mode", "'nearest'"}, {"Resize", "nearest_mode", "'round_prefer_floor'"},
 };
 
 static bool all_are(const Onnx__AttributeProto *attr, int64_t value)

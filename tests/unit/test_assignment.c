@@ -179,8 +179,9 @@ static void test_float(void)
         }
         CHECK_OK(papa_assign(column, u, v, matrix, n));
         CHECK_OK(papa_assign_float(of_floats, u_float, v_float, floats, n));
-        CHECK(!memcmp(column, of_floats, (size_t)n * sizeof *column) && !memcmp(u, u_float, (size_t)n * sizeof *u) && !memcmp(v, v_float, (size_t)n * sizeof *v),
-            "%s: float32 and float64 differ", kinds[kind].name);
+        bool same = !memcmp(column, of_floats, (size_t)n * sizeof *column);
+        CHECK(same && !memcmp(u, u_float, (size_t)n * sizeof *u) && !memcmp(v, v_float, (size_t)n * sizeof *v), "%s: float32 and float64 differ",
+            kinds[kind].name);
     }
 }
 
