@@ -194,10 +194,54 @@ static void test_interchangeable(void)
     branches(&b, "201", "other.", false);
     for (size_t i = 0; i < b.graph.n_node; i++)
         b.nodes[i]->name = (char *)"";
-    CHECK_OK(pair(&a, &b)); /* by the order */
+    char **sum = b.nodes[b.graph.n_node - 1]->input, *first = sum[0];
+    sum[0] = sum[2], sum[2] = first;
+    CHECK_OK(pair(&a, &b)); /* by the order of nodes, whatever the order in which the sum reads them */
     check_pair("u0", "other.u2", false);
     check_pair("v0", "other.v2", false);
     check_pair("v1", "other.v0", false);
+    close_all();
+}
+
+/* Four branches x * u, clipped, of which the first two of `order` share u. Bounds of the clips: one tensor for all, or one for each. */
+static void tied_branches(Build *b, const char *order, const char *prefix, bool one_bound)
+{
+    *b = build_begin();
+    build_input(b, "x", 2, DIMS(-1, 5));
+    char text[100], sum[100] = "";
+    for (int k = 0; k < 4; k++) {
+        char name[40], u[40], low[40];
+        int weight = order[k] < '2' ? 0 : order[k] - '0';
+        snprintf(u, sizeof u, "%su%d", prefix, weight);
+        snprintf(low, sizeof low, "%slow%d", prefix, one_bound ? 0 : k);
+        if (order[k] != '1')
+            build_random(b, u, 1, DIMS(5), 1);
+        if (k == 0 || !one_bound)
+            build_tensor(b, low, 0, NULL, (const float[]){0});
+        snprintf(text, sizeof text, "x %s", u);
+        snprintf(name, sizeof name, "%sp%d", prefix, k);
+        build_node(b, "Mul", text, name);
+        snprintf(text, sizeof text, "%s %s", name, low);
+        snprintf(name, sizeof name, "%sq%d", prefix, k);
+        build_node(b, "Clip", text, name);
+        snprintf(sum + strlen(sum), sizeof sum - strlen(sum), " %s", name);
+    }
+    build_node(b, "Sum", sum, "y");
+    build_output(b, "y", 2);
+    for (size_t i = 0; i < b->graph.n_node; i++)
+        b->nodes[i]->name = (char *)"";
+}
+
+/* What is shared tells branches apart, though small constants are shared as exporters like. */
+static void test_shared_weight(void)
+{
+    Build a, b;
+    tied_branches(&a, "0123", "", true);
+    tied_branches(&b, "2031", "other.", false);
+    CHECK_OK(pair(&a, &b));
+    check_pair("u0", "other.u0", false);
+    check_pair("u2", "other.u2", false);
+    check_pair("u3", "other.u3", false);
     close_all();
 }
 
@@ -360,6 +404,49 @@ static void test_subgraph(void)
     close_all();
 }
 
+/* A loop in a loop: what is multiplied is the inner loop's state, or the outer one's. */
+static void nested_loop(Build *b, Build bodies[2], bool inner)
+{
+    *b = build_begin();
+    for (int k = 0; k < 2; k++) {
+        Build *body = &bodies[k];
+        *body = build_begin();
+        build_input(body, k ? "i1" : "i0", 0, NULL);
+        build_input(body, k ? "go1" : "go0", 0, NULL);
+        build_input(body, k ? "s1" : "s0", 1, DIMS(3));
+        build_output(body, k ? "go1" : "go0", 0);
+        build_output(body, k ? "p" : "r", 1);
+        body->graph.node = body->nodes, body->graph.initializer = body->tensors;
+        body->graph.input = body->inputs, body->graph.output = body->outputs;
+    }
+    build_random(&bodies[1], "w", 1, DIMS(3), 1);
+    build_node(&bodies[1], "Mul", inner ? "s1 w" : "s0 w", "p");
+    build_random(&bodies[0], "start", 1, DIMS(3), 1);
+    build_attribute(build_node(&bodies[0], "Loop", "n - start", "r"), "body", ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPH)->g = &bodies[1].graph;
+    build_input(b, "x", 1, DIMS(3));
+    build_input(b, "n", 0, NULL);
+    build_attribute(build_node(b, "Loop", "n - x", "y"), "body", ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPH)->g = &bodies[0].graph;
+    build_output(b, "y", 1);
+}
+
+static void test_whose_input(void)
+{
+    Build a, b, bodies[4];
+    nested_loop(&a, bodies, true);
+    nested_loop(&b, bodies + 2, true);
+    CHECK_OK(pair(&a, &b));
+    check_pair("w", "w", false);
+    check_pair("start", "start", false);
+    for (int k = 0; k < 4; k++)
+        papa_arena_free(&bodies[k].arena);
+    nested_loop(&a, bodies, true);
+    nested_loop(&b, bodies + 2, false);
+    CHECK_FAILS(pair(&a, &b), PAPA_ERR_MISMATCH, "Loop node 'Loop_0'");
+    for (int k = 0; k < 4; k++)
+        papa_arena_free(&bodies[k].arena);
+    close_all();
+}
+
 /* ---------------------------------------------------------------- differences */
 
 static void test_messages(void)
@@ -466,10 +553,12 @@ int main(void)
     test_gemm_and_matmul();
     test_scaled_gemm();
     test_interchangeable();
+    test_shared_weight();
     test_shared_tensors();
     test_leftovers();
     test_inputs();
     test_subgraph();
+    test_whose_input();
     test_messages();
     test_integers();
     test_rewired();
