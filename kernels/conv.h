@@ -32,8 +32,11 @@ typedef enum PapaConvPass { PAPA_CONV_FWD, PAPA_CONV_BWD_DATA, PAPA_CONV_BWD_WEI
  * and number of threads share one plan. */
 typedef struct PapaConv PapaConv;
 
-/* training: false makes the forward pass only. Errors: PAPA_ERR_ARGUMENT (a desc that contradicts itself), PAPA_ERR_DEVICE
- * (the library has no implementation), PAPA_ERR_MEMORY. */
+/* PAPA_ERR_ARGUMENT where desc contradicts itself. */
+PapaStatus papa_conv_check(const PapaConvDesc *desc);
+
+/* training: false makes the forward pass only. Errors: PAPA_ERR_ARGUMENT (papa_conv_check), PAPA_ERR_UNSUPPORTED (cuDNN has no implementation for
+ * this shape, GPU and precision: the message says why), PAPA_ERR_DEVICE, PAPA_ERR_MEMORY. */
 typedef PapaStatus papa_conv_create_fn(PapaDevice *dev, PapaConv **out, const PapaConvDesc *desc, bool training);
 papa_conv_create_fn papa_conv_create_cpu, papa_conv_create_cuda;
 

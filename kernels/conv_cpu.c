@@ -38,7 +38,7 @@ static int64_t output_size(int64_t size, int64_t before, int64_t after, int64_t 
     return room < 0 ? 0 : room / stride + 1;
 }
 
-static PapaStatus check_desc(const PapaConvDesc *d)
+PapaStatus papa_conv_check(const PapaConvDesc *d)
 {
     bool sane = d->N >= 0 && d->H >= 1 && d->W >= 1 && d->C >= 1 && d->K >= 1 && d->R >= 1 && d->S >= 1 && d->groups >= 1 &&
                 d->C % d->groups == 0 && d->K % d->groups == 0;
@@ -172,7 +172,7 @@ static bool winograd_make(PapaWinograd *winograd, const PapaConvDesc *d, PapaCon
 PapaStatus papa_conv_create_cpu(PapaDevice *dev, PapaConv **out, const PapaConvDesc *desc, bool training)
 {
     *out = NULL;
-    PAPA_TRY(check_desc(desc));
+    PAPA_TRY(papa_conv_check(desc));
     PAPA_TRY(papa_device_enter(dev));
     PapaConv *conv = calloc(1, sizeof *conv);
     if (!conv)

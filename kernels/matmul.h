@@ -24,7 +24,10 @@ typedef struct PapaMatmulDesc {
 /* What was chosen for a shape. Immutable; shared by all workers whose devices have the same kind and number of threads. */
 typedef struct PapaMatmul PapaMatmul;
 
-/* Errors: PAPA_ERR_ARGUMENT (a desc that contradicts itself), PAPA_ERR_DEVICE, PAPA_ERR_MEMORY. */
+/* PAPA_ERR_ARGUMENT where desc contradicts itself. */
+PapaStatus papa_matmul_check(const PapaMatmulDesc *desc);
+
+/* Errors: PAPA_ERR_ARGUMENT (papa_matmul_check), PAPA_ERR_UNSUPPORTED (cuBLASLt has no implementation), PAPA_ERR_DEVICE, PAPA_ERR_MEMORY. */
 typedef PapaStatus papa_matmul_create_fn(PapaDevice *dev, PapaMatmul **out, const PapaMatmulDesc *desc);
 papa_matmul_create_fn papa_matmul_create_cpu, papa_matmul_create_cuda;
 

@@ -11,10 +11,8 @@ struct PapaMatmul {
     PapaMatmulDesc desc;
 };
 
-PapaStatus papa_matmul_create_cpu(PapaDevice *dev, PapaMatmul **out, const PapaMatmulDesc *d)
+PapaStatus papa_matmul_check(const PapaMatmulDesc *d)
 {
-    (void)dev;
-    *out = NULL;
     int64_t row_a = d->transpose_a ? d->M : d->K, row_b = d->transpose_b ? d->K : d->N;
     if (d->batch < 0 || d->M < 0 || d->N < 0 || d->K < 0)
         return papa_fail(PAPA_ERR_ARGUMENT, "matrix product: batch %lld, M %lld, N %lld, K %lld, expected none below 0",
@@ -22,6 +20,14 @@ PapaStatus papa_matmul_create_cpu(PapaDevice *dev, PapaMatmul **out, const PapaM
     if (d->lda < row_a || d->ldb < row_b || d->ldc < d->N)
         return papa_fail(PAPA_ERR_ARGUMENT, "matrix product: rows are %lld, %lld, %lld elements apart, expected at least %lld, %lld, %lld",
             (long long)d->lda, (long long)d->ldb, (long long)d->ldc, (long long)row_a, (long long)row_b, (long long)d->N);
+    return PAPA_OK;
+}
+
+PapaStatus papa_matmul_create_cpu(PapaDevice *dev, PapaMatmul **out, const PapaMatmulDesc *d)
+{
+    (void)dev;
+    *out = NULL;
+    PAPA_TRY(papa_matmul_check(d));
     PapaMatmul *matmul = malloc(sizeof *matmul);
     if (!matmul)
         return papa_fail_memory(sizeof *matmul, "a matrix product's plan");

@@ -189,7 +189,7 @@ static PapaStatus operations(Bag *bag, Descriptor ops[3], int64_t *n_ops, const 
         biased = y;
         if (c->relu)
             PAPA_TRY(tensor(bag, &biased, 0, CUDNN_DATA_FLOAT, c->N, c->K, c->OH, c->OW));
-        PAPA_TRY(tensor(bag, &b, B, CUDNN_DATA_FLOAT, 1, c->K, 1, 1));
+        PAPA_TRY(tensor(bag, &b, B, maps, 1, c->K, 1, 1));
         PAPA_TRY(pointwise(bag, &ops[(*n_ops)++], CUDNN_POINTWISE_ADD, &result, &b, &biased));
         result = biased;
     }
@@ -358,12 +358,12 @@ static PapaStatus look(Search *search, const PapaDevice *dev, const PapaCudnnCon
 
 /* ---------------------------------------------------------------- running */
 
-static PapaStatus execute(PapaDevice *dev, Descriptor plan, void *x, void *w, void *y, const float *b, void *workspace)
+static PapaStatus execute(PapaDevice *dev, Descriptor plan, void *x, void *w, void *y, void *b, void *workspace)
 {
     Bag bag = {.n = 0};
     Descriptor pack;
     const int64_t uids[] = {X, W, Y, B};
-    const void *const pointers[] = {x, w, y, b};
+    void *const pointers[] = {x, w, y, b};
     int64_t n = b ? 4 : 3;
     PapaStatus status = BUILD(&bag, &pack, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, "cuDNN, a call", {CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS,
         CUDNN_TYPE_INT64, n, uids}, {CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, n, pointers},
@@ -374,7 +374,7 @@ static PapaStatus execute(PapaDevice *dev, Descriptor plan, void *x, void *w, vo
     return status;
 }
 
-PapaStatus papa_cudnn_run(PapaDevice *dev, PapaCudnnPlan *plan, void *x, void *w, void *y, const float *b, void *workspace)
+PapaStatus papa_cudnn_run(PapaDevice *dev, PapaCudnnPlan *plan, void *x, void *w, void *y, void *b, void *workspace)
 {
     assert(!b == !plan->conv.bias);
     if (!papa_cuda_calls(dev, plan->text, plan->flops))
@@ -405,7 +405,7 @@ static PapaStatus trial_open(Trial *trial, PapaDevice *dev, const PapaCudnnConv 
     PAPA_TRY(zeroed(dev, &trial->x, c->N * c->H * c->W * c->C * map));
     PAPA_TRY(zeroed(dev, &trial->w, c->K * c->R * c->S * (c->C / c->groups) * filter));
     PAPA_TRY(zeroed(dev, &trial->y, c->N * c->OH * c->OW * c->K * map));
-    PAPA_TRY(zeroed(dev, &trial->b, c->bias ? c->K * (int64_t)sizeof(float) : 0));
+    PAPA_TRY(zeroed(dev, &trial->b, c->bias ? c->K * map : 0));
     PAPA_TRY(zeroed(dev, &trial->workspace, workspace));
     PAPA_TRY_CUDA(cudaEventCreate(&trial->begin));
     PAPA_TRY_CUDA(cudaEventCreate(&trial->end));

@@ -9,8 +9,8 @@
 
 typedef enum PapaCudnnPass { PAPA_CUDNN_FWD, PAPA_CUDNN_BWD_DATA, PAPA_CUDNN_BWD_WEIGHTS } PapaCudnnPass;
 
-/* x: (N, H, W, C), y: (N, OH, OW, K), w: (K, R, S, C / groups), all dense in this order, b: (K) float32. The pass says which of x, w and y (or
- * their gradients) is the result. All fields are int64_t, so that equal ones are equal bytes. */
+/* x: (N, H, W, C), y: (N, OH, OW, K), w: (K, R, S, C / groups), all dense in this order, b: (K) of the maps' element. The pass says which of x, w
+ * and y (or their gradients) is the result. All fields are int64_t, so that equal ones are equal bytes. */
 typedef struct PapaCudnnConv {
     int64_t pass;             /* PapaCudnnPass */
     int64_t N, H, W, C, K, R, S, OH, OW, groups;
@@ -31,7 +31,7 @@ size_t papa_cudnn_workspace(const PapaCudnnPlan *plan); /* bytes */
 const char *papa_cudnn_text(const PapaCudnnPlan *plan); /* "cuDNN forward 64x32x32x16 ...: engine 38, ..."; lives as long as the plan */
 
 /* Pointers aligned to 16 bytes. b: NULL without bias. May be called by several threads at once, each with its own device. */
-PapaStatus papa_cudnn_run(PapaDevice *dev, PapaCudnnPlan *plan, void *x, void *w, void *y, const float *b, void *workspace);
+PapaStatus papa_cudnn_run(PapaDevice *dev, PapaCudnnPlan *plan, void *x, void *w, void *y, void *b, void *workspace);
 
 /* How many graphs have been planned and refused since the process began, without those that were found planned already. */
 void papa_cudnn_counts(int64_t *n_planned, int64_t *n_refused);

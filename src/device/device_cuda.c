@@ -14,6 +14,7 @@ PapaStatus papa_cuda_check(cudaError_t error, const char *what)
 {
     if (error == cudaSuccess)
         return PAPA_OK;
+    (void)cudaGetLastError(); /* else the next launch would be blamed for it */
     return papa_fail(error == cudaErrorMemoryAllocation ? PAPA_ERR_MEMORY : PAPA_ERR_DEVICE, "%s: %s", what, cudaGetErrorString(error));
 }
 
@@ -159,7 +160,7 @@ PapaStatus papa_device_open_cuda(PapaDevice **out, int ordinal, PapaPrecision pr
         return PAPA_ERR_DEVICE;
     if (ordinal < 0 || ordinal >= n)
         return papa_fail(PAPA_ERR_DEVICE, "cuda:%d: there are %d GPUs, counted from 0", ordinal, n);
-    PapaDevice *dev;
+    PapaDevice *dev = NULL;
     PAPA_TRY(new_device(&dev, ordinal, precision));
     return hand_out(out, dev, open_handles(dev));
 }
@@ -182,7 +183,7 @@ static PapaStatus describe(PapaDevice *dev, const PapaGpu *gpu)
 PapaStatus papa_device_open_described(PapaDevice **out, const PapaGpu *gpu, PapaPrecision precision, PapaLaunchLog *log)
 {
     *out = NULL;
-    PapaDevice *dev;
+    PapaDevice *dev = NULL;
     PAPA_TRY(new_device(&dev, -1, precision));
     papa_cuda(dev)->log = log;
     return hand_out(out, dev, describe(dev, gpu));

@@ -9,14 +9,17 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
 
 namespace cudaemu {
 
 /* The kernel's threadIdx, blockIdx, blockDim and gridDim: variables here, constants there (cudaemu_kernel.h), which is why they have other names. */
 extern uint3 thread_index_ asm("cudaemu_thread_index"), block_index_ asm("cudaemu_block_index");
-extern dim3 block_shape_ asm("cudaemu_block_shape"), grid_shape_ asm("cudaemu_grid_shape");
+extern uint3 block_shape_ asm("cudaemu_block_shape"), grid_shape_ asm("cudaemu_grid_shape");
 uint3 thread_index_, block_index_;
-dim3 block_shape_, grid_shape_;
+uint3 block_shape_, grid_shape_;
 
 constexpr unsigned kMaxThreads = 1024, kLanes = 32;
 constexpr size_t kSharedPlain = 48 * 1024;
@@ -45,6 +48,13 @@ struct Warp {
     unsigned epoch;             /* operations at which all its lanes met */
     std::vector<Group> groups;
     uint64_t result[kLanes];    /* of a lane's last operation */
+};
+
+/* What a launch keeps until it runs: its arguments as they were, and how to run one thread with them. */
+struct Body {
+    void (*call)(const void *arguments);
+    std::shared_ptr<void> arguments;
+    size_t bytes;
 };
 
 struct SharedArray {
@@ -423,8 +433,8 @@ static void run_block(uint32_t block)
 
 static void run_kernel(const Body &body, dim3 grid, dim3 block, size_t dynamic_bytes, size_t shared_limit)
 {
-    grid_shape_ = grid;
-    block_shape_ = block;
+    grid_shape_ = {grid.x, grid.y, grid.z};
+    block_shape_ = {block.x, block.y, block.z};
     k.body = &body;
     k.dynamic_bytes = dynamic_bytes;
     k.shared_limit = shared_limit;
@@ -443,7 +453,7 @@ static void run_kernel(const Body &body, dim3 grid, dim3 block, size_t dynamic_b
         at = n - 1, step = n - 1;
     if (config().turn == Turn::Random) {
         at = random_below(n);
-        for (step = 1 + random_below(n); std::__gcd(step, n) != 1;)
+        for (step = 1 + random_below(n); std::gcd(step, n) != 1;)
             step++;
     }
     for (uint64_t i = 0; i < n; i++, at = (at + step) % n)
@@ -468,7 +478,8 @@ static size_t check_launch(const char *name, const void *kernel, dim3 grid, dim3
     return limit;
 }
 
-void launch_body(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream, Body body)
+void launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream, void (*call)(const void *arguments),
+    const void *arguments, size_t bytes)
 {
     Guard guard;
     CUstream_st &s = stream_of(stream, name);
@@ -476,6 +487,8 @@ void launch_body(const char *name, const void *kernel, dim3 grid, dim3 block, si
         fault("launch of %s: the stream is GPU %d's, the current one is GPU %d", name, s.device, current_device());
     note_launch(name);
     size_t limit = check_launch(name, kernel, grid, block, shared);
+    Body body = {call, std::shared_ptr<void>(aligned_alloc(64, (bytes + 63) / 64 * 64), free), bytes};
+    memcpy(body.arguments.get(), arguments, bytes);
     auto task = std::make_shared<Task>();
     task->name = name;
     task->kind = OpKind::Kernel;

@@ -183,7 +183,7 @@ cudnnStatus_t finalise_device(Descriptor &d), finalise_heuristics(Descriptor &d)
 /* The GPU of a handle. Faults on one that is none. */
 int device_of_handle(cudnnHandle_t handle, const char *call);
 
-/* A tensor and where it lies when the graph runs; virtual ones in host memory of the stand-in's own. */
+/* Where the tensors in memory lie, by unique id. */
 using Places = std::map<int64_t, void *>;
 
 /* Computes the graph with the engine's arithmetic: TENSOR_CORE and float32 is TF32, NONDETERMINISTIC may differ in the last bits each time. */

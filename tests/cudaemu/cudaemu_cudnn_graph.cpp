@@ -261,7 +261,7 @@ cudnnStatus_t check_chain(const std::vector<Operation> &operations)
             fault("graphs with two convolutions are not modelled");
         bool linked = false;
         for (const Tensor *input : o.inputs())
-            linked |= input->uid == before.output().uid;
+            linked |= input->uid == before.output().uid && input->dims == o.y.dims;
         if (!linked)
             return refuse(CUDNN_STATUS_BAD_PARAM, "operation %zu of a graph doesn't take up what the one before it writes", i);
         if (!before.output().is_virtual)

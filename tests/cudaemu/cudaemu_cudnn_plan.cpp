@@ -96,13 +96,13 @@ bool is_precompiled(const Graph &graph)
     return conv.pass == Pass::forward && (shape == "b" || shape == "br" || shape == "ab" || shape == "abr");
 }
 
-/* What is compiled when a plan is made: inputs of one type, groups of one channel to all but no groups between. */
+/* What is compiled when a plan is made, tensor cores computing: inputs of one type, a result that needn't be narrower, no groups. */
 bool is_fusible(const Graph &graph, int capability)
 {
     const Operation &conv = graph.operations[0];
     std::vector<const Tensor *> inputs = conv.inputs();
     bool grouped = conv.x.dims[1] != conv.w.dims[1];
-    bool widens = inputs[0]->type == CUDNN_DATA_BFLOAT16 || conv.output().type == CUDNN_DATA_FLOAT; /* no rounding of float32 inputs' results */
+    bool widens = inputs[0]->type == CUDNN_DATA_BFLOAT16 || conv.output().type == CUDNN_DATA_FLOAT;
     return capability >= 80 && inputs[0]->type == inputs[1]->type && widens && !grouped && (conv.pass == Pass::forward || graph.operations.size() == 1);
 }
 

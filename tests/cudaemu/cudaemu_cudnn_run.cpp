@@ -167,6 +167,11 @@ cudnnStatus_t cudnnCreate(cudnnHandle_t *out)
 {
     if (!out)
         return refuse(CUDNN_STATUS_BAD_PARAM_NULL_POINTER, "cudnnCreate: nowhere to put it");
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || !devices) {
+        (void)cudaGetLastError();
+        return refuse(CUDNN_STATUS_NOT_INITIALIZED, "cudnnCreate: there is no GPU");
+    }
     *out = new cudnnContext{current_device(), nullptr};
     born(*out, kLeakKind);
     return CUDNN_STATUS_SUCCESS;

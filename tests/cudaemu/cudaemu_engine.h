@@ -206,7 +206,6 @@ void check_redzones();
 
 /* ---- cudaemu_block ---- */
 
-struct Body;
 /* The place of an access: "thread (3,0,0) of block (1,0,0)", or "". */
 std::string place();
 bool in_kernel();

@@ -13,7 +13,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -36,9 +35,10 @@
 
 namespace cudaemu {
 
-/* To a kernel these are constants, which also keeps reads of them out of the strict build's checks. cudaemu_block.cpp writes them. */
+/* To a kernel these are constants, which also keeps reads of them out of the strict build's checks (so none is a dim3: GCC does not take what
+ * has a constructor for a constant). cudaemu_block.cpp writes them. */
 extern const uint3 thread_index asm("cudaemu_thread_index"), block_index asm("cudaemu_block_index");
-extern const dim3 block_shape asm("cudaemu_block_shape"), grid_shape asm("cudaemu_grid_shape");
+extern const uint3 block_shape asm("cudaemu_block_shape"), grid_shape asm("cudaemu_grid_shape");
 
 /* Faults unless every thread of the block comes to the same place (`site`). */
 void barrier(int site, const char *file, int line);
@@ -57,13 +57,9 @@ int32_t atomic(int32_t *p, Atomic kind, int32_t value, int32_t compare = 0);
 uint32_t atomic(uint32_t *p, Atomic kind, uint32_t value, uint32_t compare = 0);
 uint64_t atomic(uint64_t *p, Atomic kind, uint64_t value, uint64_t compare = 0);
 
-/* A launch's arguments, copied when it was made, and how to run one thread with them. */
-struct Body {
-    void (*call)(const void *arguments);
-    std::shared_ptr<const void> arguments;
-    size_t bytes;
-};
-void launch_body(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream, Body body);
+/* Copies the arguments, and runs one thread with a call of `call` on the copy. */
+void launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream, void (*call)(const void *arguments),
+    const void *arguments, size_t bytes);
 
 template <class... P> struct Arguments {
     void (*kernel)(P...);
@@ -84,10 +80,8 @@ void launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_
     static_assert(sizeof...(P) == sizeof...(A), "the kernel takes another number of arguments");
     static_assert((std::is_trivially_copyable_v<P> && ... && true), "a kernel's parameters are copied byte by byte");
     static_assert(sizeof(std::tuple<P...>) <= 4096, "a kernel's parameters take at most 4096 bytes");
-    using Packed = Arguments<std::remove_const_t<P>...>;
-    auto packed = std::make_shared<const Packed>(
-        Packed{kernel, std::tuple<std::remove_const_t<P>...>(parameter<std::remove_const_t<P>>(std::forward<A>(arguments))...)});
-    launch_body(name, reinterpret_cast<const void *>(kernel), grid, block, shared, stream, Body{&Packed::call, packed, sizeof(Packed)});
+    Arguments<P...> packed{kernel, std::tuple<P...>(parameter<P>(std::forward<A>(arguments))...)};
+    launch(name, reinterpret_cast<const void *>(kernel), grid, block, shared, stream, &Arguments<P...>::call, &packed, sizeof packed);
 }
 
 template <class T> T shuffle(unsigned mask, T value, Shuffle kind, int operand, int width)
