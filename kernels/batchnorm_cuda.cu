@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(kThreads) finish_running(Affine to, Statistics
 template <class T, int V>
 PapaStatus forward(PapaDevice *dev, const PapaBatchNorm *bn, bool batch, T *y, const Statistics &s, const T *x, const T *residual, void *workspace)
 {
-    const Columns c = columns_of(bn->rows, bn->C, V);
+    const Columns c = sum_columns(bn->rows, bn->C, V);
     const Workspace w = workspace_of(workspace, bn->C);
     const Affine by = {w.numbers[0], w.numbers[1], w.numbers[2]};
     if (!bn->C)
@@ -99,7 +99,7 @@ PapaStatus forward(PapaDevice *dev, const PapaBatchNorm *bn, bool batch, T *y, c
     } else {
         PAPA_LAUNCH(dev, finish_running, blocks_for(dev, bn->C), kThreads, 0, by, s, bn->C);
     }
-    return run_affine<T, V>(dev, y, x, residual, by, bn->relu, c);
+    return run_affine<T, V>(dev, y, x, residual, by, bn->relu, map_columns(bn->rows, bn->C, V));
 }
 
 template <class T>
@@ -253,7 +253,7 @@ template <class T, int V, bool RELU, bool FIXED> __global__ void __launch_bounds
 template <class T, int V, bool RELU>
 PapaStatus backward(PapaDevice *dev, const PapaBatchNorm *bn, bool fixed, const Gradients<T> &a, const Parameters &p, void *workspace)
 {
-    const Columns c = columns_of(bn->rows, bn->C, V);
+    const Columns c = sum_columns(bn->rows, bn->C, V), map = map_columns(bn->rows, bn->C, V);
     const Workspace w = workspace_of(workspace, bn->C);
     const Slopes by = {w.numbers[0], w.numbers[1], w.numbers[2], w.numbers[3]};
     const bool sums = p.dscale || p.dshift || (a.dx && !fixed);
@@ -266,12 +266,12 @@ PapaStatus backward(PapaDevice *dev, const PapaBatchNorm *bn, bool fixed, const 
         summed.n_row_blocks = sums ? c.n_row_blocks : 0;
         PAPA_LAUNCH(dev, finish_gradients, join_blocks(bn->C), kJoinThreads, 0, by, p, w.sums, summed);
     }
-    if ((!a.dx && !a.dresidual) || !blocks_of(c))
+    if ((!a.dx && !a.dresidual) || !blocks_of(map))
         return PAPA_OK;
     if (fixed)
-        PAPA_LAUNCH(dev, (gradient_map<T, V, RELU, true>), blocks_of(c), kThreads, 0, a, by, c);
+        PAPA_LAUNCH(dev, (gradient_map<T, V, RELU, true>), blocks_of(map), kThreads, 0, a, by, map);
     else
-        PAPA_LAUNCH(dev, (gradient_map<T, V, RELU, false>), blocks_of(c), kThreads, 0, a, by, c);
+        PAPA_LAUNCH(dev, (gradient_map<T, V, RELU, false>), blocks_of(map), kThreads, 0, a, by, map);
     return PAPA_OK;
 }
 
@@ -299,7 +299,7 @@ size_t papa_batchnorm_workspace_cuda(int64_t rows, int64_t C)
 {
     int64_t n_row_blocks = 0;
     for (int V : {1, kPack<float>, kPack<__nv_bfloat16>}) {
-        const int64_t n = columns_of(rows, C, V).n_row_blocks;
+        const int64_t n = sum_columns(rows, C, V).n_row_blocks;
         n_row_blocks = n > n_row_blocks ? n : n_row_blocks;
     }
     return (size_t)(kNumbers * padded(C)) * sizeof(float) + (size_t)(n_row_blocks * C) * sizeof(Sums);

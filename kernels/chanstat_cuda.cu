@@ -13,14 +13,6 @@ namespace {
 /* Channels at a time; a multiple of every V. */
 constexpr int64_t kChannels = 1 << 16;
 
-/* n of a wider matrix's channels. */
-inline Columns some_columns(int64_t rows, int64_t n, int64_t stride, int V)
-{
-    Columns c = columns_of(rows, n, V, (int64_t)(PAPA_CUDA_SCRATCH / sizeof(Sums)) / n);
-    c.stride = stride;
-    return c;
-}
-
 __global__ void __launch_bounds__(kJoinThreads) finish_measure(float *mean, float *std, const Sums *sums, Columns columns)
 {
     const int64_t c = join_channel();
@@ -40,7 +32,8 @@ template <class T, int V> PapaStatus measure(PapaDevice *dev, float *mean, float
     Sums *sums = (Sums *)papa_cuda(dev)->scratch;
     for (int64_t c0 = 0; c0 < C; c0 += kChannels) {
         const int64_t n = C - c0 < kChannels ? C - c0 : kChannels;
-        const Columns c = some_columns(rows, n, C, V);
+        Columns c = sum_columns(rows, n, V, (int64_t)(PAPA_CUDA_SCRATCH / sizeof(Sums)) / n);
+        c.stride = C;
         if (blocks_of(c))
             PAPA_LAUNCH(dev, (column_moments<T, V>), blocks_of(c), kThreads, 0, sums, x + c0, c);
         PAPA_LAUNCH(dev, finish_measure, join_blocks(n), kJoinThreads, 0, mean + c0, std + c0, sums, c);
@@ -72,8 +65,10 @@ template <class T, int V> PapaStatus shift(PapaDevice *dev, T *x, const Goal &go
     const Affine by = {scratch, scratch + kChannels, scratch + 2 * kChannels};
     for (int64_t c0 = 0; c0 < C && rows; c0 += kChannels) {
         const int64_t n = C - c0 < kChannels ? C - c0 : kChannels;
+        Columns c = map_columns(rows, n, V);
+        c.stride = C;
         PAPA_LAUNCH(dev, prepare_shift, blocks_for(dev, n), kThreads, 0, by, goal, c0, n);
-        PAPA_TRY((run_affine<T, V>(dev, x + c0, x + c0, NULL, by, false, some_columns(rows, n, C, V))));
+        PAPA_TRY((run_affine<T, V>(dev, x + c0, x + c0, NULL, by, false, c)));
     }
     return PAPA_OK;
 }

@@ -67,12 +67,12 @@ struct Columns {
 };
 
 constexpr int kTilePacks = 64;
-constexpr int kColumnBlocks = 512;   /* fills a large GPU once, a few blocks to a multiprocessor */
+constexpr int kSumBlocks = 512;      /* a few to a large GPU's multiprocessor: each leaves sums that must be joined */
+constexpr int kMapBlocks = 2048;     /* as many as run at a time */
 constexpr int kLeastSteps = 4;       /* rows that a thread takes at least, where there are enough */
 constexpr int kMostSteps = 128;      /* and at most, so that its float32 sums stay short */
 
-/* most_row_blocks: where there is room for no more sums; blocks get longer then. */
-inline Columns columns_of(int64_t rows, int64_t C, int V, int64_t most_row_blocks = INT32_MAX)
+inline Columns columns_of(int64_t rows, int64_t C, int V, int n_blocks, int64_t most_row_blocks)
 {
     const int64_t packs = ceil_div(C, V);
     Columns c = {};
@@ -82,7 +82,7 @@ inline Columns columns_of(int64_t rows, int64_t C, int V, int64_t most_row_block
     c.n_tiles = (int)ceil_div(packs, kTilePacks);
     c.tile_packs = (int)ceil_div(packs, c.n_tiles);
     c.row_step = kThreads / c.tile_packs;
-    const int64_t wanted = ceil_div(kColumnBlocks, c.n_tiles);
+    const int64_t wanted = ceil_div(n_blocks, c.n_tiles);
     const int64_t least = ceil_div(rows, (int64_t)kMostSteps * c.row_step), most = ceil_div(rows, (int64_t)kLeastSteps * c.row_step);
     int64_t n = wanted < most ? wanted : most;
     n = n > least ? n : least;
@@ -90,6 +90,18 @@ inline Columns columns_of(int64_t rows, int64_t C, int V, int64_t most_row_block
     c.block_rows = n ? ceil_div(ceil_div(rows, n), c.row_step) * c.row_step : 0;
     c.n_row_blocks = n ? (int)ceil_div(rows, c.block_rows) : 0;
     return c;
+}
+
+/* For sums. most_row_blocks: where there is room for no more of them; blocks get longer then. */
+inline Columns sum_columns(int64_t rows, int64_t C, int V, int64_t most_row_blocks = INT32_MAX)
+{
+    return columns_of(rows, C, V, kSumBlocks, most_row_blocks);
+}
+
+/* For element-wise passes. */
+inline Columns map_columns(int64_t rows, int64_t C, int V)
+{
+    return columns_of(rows, C, V, kMapBlocks, INT32_MAX);
 }
 
 inline unsigned blocks_of(const Columns &c)

@@ -83,6 +83,7 @@ if(PAPA_CUDA_KIND STREQUAL "REAL")
   papa_cuda_architectures(CMAKE_CUDA_ARCHITECTURES)
   set(CMAKE_CUDA_COMPILER ${PAPA_NVCC})
   set(CMAKE_CUDA_STANDARD 17)
+  set(CMAKE_CUDA_RUNTIME_LIBRARY None) # we name it ourselves: two copies in one program would not know of each other
   set(CMAKE_CUDA_FLAGS_RELEASE "-O3 -lineinfo -DNDEBUG")
   enable_language(CUDA)
   message(STATUS "papa: with CUDA (${PAPA_NVCC}, ${CMAKE_CUDA_ARCHITECTURES}; ${PAPA_CUDNN_LIBRARY})")

@@ -1,112 +1,13 @@
 /* CPU half of eltwise.h. One loop per function, chosen outside it, so that each vectorises. */
 #include "kernels/eltwise.h"
-#include "kernels/expf.h"
+#include "kernels/eltwise_math.h"
 
 #include <assert.h>
-#include <math.h>
 
 #define GRAIN 16384 /* elements that are worth a thread */
 #define INLINE static inline __attribute__((always_inline))
 
 /* ---------------------------------------------------------------- one operand */
-
-INLINE float clip(float x, float a, float b)
-{
-    x = x < a ? a : x;
-    return x > b ? b : x;
-}
-
-/* tanh(log(1 + exp(x))) = n / (n + 2) with n = e (e + 2), e = exp(x); 1 in float32 beyond x = 20. */
-INLINE float mish_exp(float x)
-{
-    return papa_expf(x > 20 ? 20 : x);
-}
-
-/* The normal distribution's share below x, and the tanh that stands in for it. */
-INLINE float gelu_share(float x)
-{
-    return .5f + .5f * papa_erff(.707106781f * x);
-}
-
-INLINE float gelu_tanh(float x)
-{
-    return papa_tanhf(.797884561f * (x + .044715f * x * x * x));
-}
-
-INLINE float sigmoid(float x)
-{
-    return 1.f / (1.f + papa_expf(-x));
-}
-
-INLINE float unary(PapaUnary f, float x, float a, float b)
-{
-    float e;
-    switch (f) { /* every comparison is false for a NaN, which therefore comes out as it went in */
-    case PAPA_UNARY_RELU: return x < 0 ? 0 : x;
-    case PAPA_UNARY_LEAKY: return x < 0 ? a * x : x;
-    case PAPA_UNARY_CLIP: return clip(x, a, b);
-    case PAPA_UNARY_SIGMOID: return sigmoid(x);
-    case PAPA_UNARY_TANH: return papa_tanhf(x);
-    case PAPA_UNARY_NEG: return -x;
-    case PAPA_UNARY_SQRT: return sqrtf(x);
-    case PAPA_UNARY_EXP: return papa_expf(x);
-    case PAPA_UNARY_LOG: return logf(x);
-    case PAPA_UNARY_ABS: return fabsf(x);
-    case PAPA_UNARY_RECIPROCAL: return 1.f / x;
-    case PAPA_UNARY_SQUARE: return x * x;
-    case PAPA_UNARY_POW: return powf(x, a);
-    case PAPA_UNARY_ERF: return papa_erff(x);
-    case PAPA_UNARY_ELU: return x < 0 ? a * papa_expm1f(b * x) : x;
-    case PAPA_UNARY_SELU: return x < 0 ? a * papa_expm1f(x) : b * x;
-    case PAPA_UNARY_HARD_SIGMOID: return clip(a * x + b, 0, 1);
-    case PAPA_UNARY_HARD_SWISH: return x * clip(x * (1.f / 6) + .5f, 0, 1);
-    case PAPA_UNARY_SWISH: return x * sigmoid(a * x);
-    case PAPA_UNARY_SOFTPLUS: return (x < 0 ? 0 : x) + log1pf(papa_expf(-fabsf(x)));
-    case PAPA_UNARY_SOFTSIGN: return x / (1.f + fabsf(x));
-    case PAPA_UNARY_MISH: e = mish_exp(x); return x * (e * (e + 2.f) / (e * (e + 2.f) + 2.f));
-    case PAPA_UNARY_GELU: return x * gelu_share(x);
-    case PAPA_UNARY_GELU_TANH: return x * (.5f + .5f * gelu_tanh(x));
-    }
-    return NAN;
-}
-
-/* dy * f'(x), from what was saved of x or y. */
-INLINE float unary_gradient(PapaUnary f, float dy, float saved, float a, float b)
-{
-    const float x = saved; /* for the functions that save it */
-    float e, t;
-    switch (f) {
-    case PAPA_UNARY_RELU: return saved > 0 ? dy : 0;
-    case PAPA_UNARY_LEAKY: return saved > 0 ? dy : a * dy;
-    case PAPA_UNARY_CLIP: return ((saved > a) & (saved < b)) ? dy : 0;
-    case PAPA_UNARY_SIGMOID: return dy * saved * (1.f - saved);
-    case PAPA_UNARY_TANH: return dy * (1.f - saved * saved);
-    case PAPA_UNARY_NEG: return -dy;
-    case PAPA_UNARY_SQRT: return dy * .5f / saved;
-    case PAPA_UNARY_EXP: return dy * saved;
-    case PAPA_UNARY_LOG: return dy / saved;
-    case PAPA_UNARY_ABS: return x < 0 ? -dy : x > 0 ? dy : 0;
-    case PAPA_UNARY_RECIPROCAL: return -dy * saved * saved;
-    case PAPA_UNARY_SQUARE: return 2.f * dy * x;
-    case PAPA_UNARY_POW: return a == 0 ? 0 : dy * a * powf(x, a - 1.f);
-    case PAPA_UNARY_ERF: return dy * 1.12837917f * papa_expf(-x * x);
-    case PAPA_UNARY_ELU: return x > 0 ? dy : dy * a * b * papa_expf(b * x);
-    case PAPA_UNARY_SELU: return x > 0 ? dy * b : dy * a * papa_expf(x);
-    case PAPA_UNARY_HARD_SIGMOID: return ((saved > 0) & (saved < 1)) ? a * dy : 0;
-    case PAPA_UNARY_HARD_SWISH: return x <= -3 ? 0 : x >= 3 ? dy : dy * (x * (1.f / 3) + .5f);
-    case PAPA_UNARY_SWISH: t = sigmoid(a * x); return dy * t * (1.f + a * x * (1.f - t));
-    case PAPA_UNARY_SOFTPLUS: return dy * sigmoid(x);
-    case PAPA_UNARY_SOFTSIGN: t = 1.f + fabsf(x); return dy / (t * t);
-    case PAPA_UNARY_MISH:
-        e = mish_exp(x), t = e * (e + 2.f) + 2.f;
-        return dy * ((t - 2.f) / t + x * (4.f * e * (e + 1.f) / (t * t)));
-    case PAPA_UNARY_GELU: return dy * (gelu_share(x) + x * .398942280f * papa_expf(-.5f * x * x));
-    case PAPA_UNARY_GELU_TANH:
-        t = gelu_tanh(x);
-        return dy * (.5f + .5f * t + .5f * x * (1.f - t * t) * .797884561f * (1.f + .134145f * x * x));
-    }
-    return NAN;
-}
 
 typedef struct Unary {
     PapaUnary f;
@@ -115,14 +16,6 @@ typedef struct Unary {
     float a, b;
     bool accumulate;
 } Unary;
-
-/* Expands a loop once for every function of one operand. */
-#define FOR_EACH_UNARY(LOOP)                                                                                  \
-    LOOP(PAPA_UNARY_RELU) LOOP(PAPA_UNARY_LEAKY) LOOP(PAPA_UNARY_CLIP) LOOP(PAPA_UNARY_SIGMOID) LOOP(PAPA_UNARY_TANH) \
-    LOOP(PAPA_UNARY_NEG) LOOP(PAPA_UNARY_SQRT) LOOP(PAPA_UNARY_EXP) LOOP(PAPA_UNARY_LOG) LOOP(PAPA_UNARY_ABS) LOOP(PAPA_UNARY_RECIPROCAL) \
-    LOOP(PAPA_UNARY_SQUARE) LOOP(PAPA_UNARY_POW) LOOP(PAPA_UNARY_ERF) LOOP(PAPA_UNARY_ELU) LOOP(PAPA_UNARY_SELU) LOOP(PAPA_UNARY_HARD_SIGMOID) \
-    LOOP(PAPA_UNARY_HARD_SWISH) LOOP(PAPA_UNARY_SWISH) LOOP(PAPA_UNARY_SOFTPLUS) LOOP(PAPA_UNARY_SOFTSIGN) LOOP(PAPA_UNARY_MISH) \
-    LOOP(PAPA_UNARY_GELU) LOOP(PAPA_UNARY_GELU_TANH)
 
 PAPA_SIMD static void unary_fwd_range(void *context, int64_t begin, int64_t end)
 {
@@ -133,9 +26,9 @@ PAPA_SIMD static void unary_fwd_range(void *context, int64_t begin, int64_t end)
 #define LOOP(f)                                \
     case f:                                             \
         PAPA_IVDEP for (int64_t i = begin; i < end; i++)  \
-            y[i] = unary(f, x[i], a, b);                \
+            y[i] = papa_unary_value(f, x[i], a, b);                \
         break;
-        FOR_EACH_UNARY(LOOP)
+        PAPA_EACH_UNARY(LOOP)
 #undef LOOP
     }
 }
@@ -157,12 +50,12 @@ PAPA_SIMD static void unary_bwd_range(void *context, int64_t begin, int64_t end)
     case f:                                                             \
         if (u->accumulate)                                              \
             PAPA_IVDEP for (int64_t i = begin; i < end; i++)              \
-                dx[i] += unary_gradient(f, dy[i], saved[i], a, b);      \
+                dx[i] += papa_unary_slope(f, dy[i], saved[i], a, b);      \
         else                                                            \
             PAPA_IVDEP for (int64_t i = begin; i < end; i++)              \
-                dx[i] = unary_gradient(f, dy[i], saved[i], a, b);       \
+                dx[i] = papa_unary_slope(f, dy[i], saved[i], a, b);       \
         break;
-        FOR_EACH_UNARY(LOOP)
+        PAPA_EACH_UNARY(LOOP)
 #undef LOOP
     }
 }
@@ -184,24 +77,13 @@ PapaStatus papa_relu_bwd_cpu(PapaDevice *dev, float *dx, const float *dy, const 
 
 /* ---------------------------------------------------------------- two operands */
 
-INLINE float binary(PapaBinary f, float a, float b)
-{
-    switch (f) {
-    case PAPA_BINARY_ADD: return a + b;
-    case PAPA_BINARY_SUB: return a - b;
-    case PAPA_BINARY_MUL: return a * b;
-    case PAPA_BINARY_DIV: return a / b;
-    }
-    return NAN;
-}
-
 /* n elements along the last axis, where an operand's stride is 0 or 1: a loop for each of the four cases. */
 INLINE void binary_row(PapaBinary f, bool relu, float *y, const float *a, bool a_steps, const float *b, bool b_steps, int64_t n)
 {
 #define LOOP(x, z)                                         \
     PAPA_IVDEP for (int64_t i = 0; i < n; i++) {             \
-        float t = binary(f, x, z);                         \
-        y[i] = relu ? unary(PAPA_UNARY_RELU, t, 0, 0) : t; \
+        float t = papa_binary_value(f, x, z);                         \
+        y[i] = relu ? papa_unary_value(PAPA_UNARY_RELU, t, 0, 0) : t; \
     }
     if (a_steps && b_steps) {
         LOOP(a[i], b[i])

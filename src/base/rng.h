@@ -35,8 +35,14 @@ PapaRng papa_rng(uint64_t seed, PapaRngUse use, int member, uint32_t a, uint32_t
 #define PAPA_PHILOX_W0 0x9E3779B9u /* added to the key between rounds */
 #define PAPA_PHILOX_W1 0xBB67AE85u
 
+#ifdef __CUDACC__
+#define PAPA_BOTH_DEVICES __host__ __device__
+#else
+#define PAPA_BOTH_DEVICES
+#endif
+
 /* One round on the four words of a counter. */
-static inline void papa_philox_round(uint32_t *c0, uint32_t *c1, uint32_t *c2, uint32_t *c3, uint32_t k0, uint32_t k1)
+PAPA_BOTH_DEVICES static inline void papa_philox_round(uint32_t *c0, uint32_t *c1, uint32_t *c2, uint32_t *c3, uint32_t k0, uint32_t k1)
 {
     uint64_t p0 = (uint64_t)0xD2511F53u * *c0, p1 = (uint64_t)0xCD9E8D57u * *c2;
     *c0 = (uint32_t)(p1 >> 32) ^ *c1 ^ k0;
@@ -45,8 +51,8 @@ static inline void papa_philox_round(uint32_t *c0, uint32_t *c1, uint32_t *c2, u
     *c3 = (uint32_t)p0;
 }
 
-/* One block of Philox4x32-10: out = philox(counter, key). Written so that it compiles on both devices. */
-static inline void papa_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
+/* One block of Philox4x32-10: out = philox(counter, key). */
+PAPA_BOTH_DEVICES static inline void papa_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3], k0 = key[0], k1 = key[1];
     for (int round = 0; round < PAPA_PHILOX_ROUNDS; round++, k0 += PAPA_PHILOX_W0, k1 += PAPA_PHILOX_W1)

@@ -2,16 +2,18 @@
 #ifndef PAPA_CUDA_H
 #define PAPA_CUDA_H
 
-#include "device/device.h"
-#include "device/gpu.h"
-
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
 #include <cudnn.h>
 
 #ifdef __cplusplus
-extern "C" {
+#include <cstddef>
+#include <cstdint>
+extern "C" { /* what the CUDA halves of kernels call is C, in these as well */
 #endif
+
+#include "device/device.h"
+#include "device/gpu.h"
 
 /* The scratch that belongs to the device: partial sums of a call's blocks lie here from one of its kernels to the next. Its contents mean
  * nothing between calls. */
@@ -26,7 +28,6 @@ typedef struct PapaCuda {
     void *scratch;           /* PAPA_CUDA_SCRATCH bytes */
     PapaGpu gpu;
     PapaLaunchLog *log;      /* of a described device; else NULL */
-    bool tune;               /* the first few plans of a convolution are timed; set before plans are made */
 } PapaCuda;
 
 static inline PapaCuda *papa_cuda(const PapaDevice *dev)

@@ -1,12 +1,13 @@
 /* Convolutions as graphs of cuDNN's backend API.
  *
  * A graph's descriptors are made from tables of attributes, collected in a Bag, and destroyed when the plan stands; the plan and its engine's
- * configuration stay. What cuDNN refuses has a status in the 3000s; everything else that fails is a fault of ours. */
+ * configuration stay. What cuDNN refuses has a status in the 3000s or 4000s; everything else that fails is a fault of ours. */
 #include "device/cudnn.h"
 #include "device/cuda.h"
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,9 +56,11 @@ static void empty(Bag *bag)
         (void)cudnnBackendDestroyDescriptor(bag->items[--bag->n]);
 }
 
+/* Internal errors too: a kernel that one engine can't compile leaves the others. */
 static bool is_refusal(cudnnStatus_t status)
 {
-    return status >= CUDNN_STATUS_NOT_SUPPORTED && status < CUDNN_STATUS_INTERNAL_ERROR;
+    return status >= CUDNN_STATUS_NOT_SUPPORTED && status < CUDNN_STATUS_EXECUTION_FAILED &&
+        status != CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED && status != CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
 }
 
 /* A refusal is PAPA_ERR_UNSUPPORTED. */
@@ -407,8 +410,8 @@ static PapaStatus trial_open(Trial *trial, PapaDevice *dev, const PapaCudnnConv 
     PAPA_TRY(zeroed(dev, &trial->y, c->N * c->OH * c->OW * c->K * map));
     PAPA_TRY(zeroed(dev, &trial->b, c->bias ? c->K * map : 0));
     PAPA_TRY(zeroed(dev, &trial->workspace, workspace));
-    PAPA_TRY_CUDA(cudaEventCreate(&trial->begin));
-    PAPA_TRY_CUDA(cudaEventCreate(&trial->end));
+    PAPA_TRY_CUDA(cudaEventCreateWithFlags(&trial->begin, cudaEventDefault));
+    PAPA_TRY_CUDA(cudaEventCreateWithFlags(&trial->end, cudaEventDefault));
     return PAPA_OK;
 }
 
@@ -474,14 +477,21 @@ static const char *precision_name(PapaPrecision precision)
     return precision == PAPA_PRECISION_BF16 ? "bf16" : precision == PAPA_PRECISION_TF32 ? "tf32" : "fp32";
 }
 
+/* What is as usual (dilation 1, one group, padding alike on all sides) is not told, or told once. */
 static void describe(char *text, size_t bytes, const PapaCudnnConv *c)
 {
-    snprintf(text, bytes, "%s%s%s%s of %lldx%lldx%lldx%lld by %lld %lldx%lldx%lld, stride %lldx%lld, dilation %lldx%lld, padding %lld,%lld,%lld,%lld, "
-        "groups %lld, %s and %s", passes[c->pass].what, c->bias ? ", bias" : "", c->relu ? ", relu" : "", c->accumulate ? ", added" : "",
-        (long long)c->N, (long long)c->H, (long long)c->W, (long long)c->C, (long long)c->K, (long long)c->R, (long long)c->S,
-        (long long)(c->C / c->groups), (long long)c->stride[0], (long long)c->stride[1], (long long)c->dilation[0], (long long)c->dilation[1],
-        (long long)c->before[0], (long long)c->before[1], (long long)c->after[0], (long long)c->after[1], (long long)c->groups,
-        c->maps == PAPA_BFLOAT16 ? "bf16" : "float32", c->filter == PAPA_BFLOAT16 ? "bf16" : "float32");
+    char pad[64], dilation[48] = "", groups[32] = "";
+    bool even = c->before[0] == c->before[1] && c->before[0] == c->after[0] && c->before[0] == c->after[1];
+    snprintf(pad, sizeof pad, even ? "%lld" : "%lld,%lld,%lld,%lld", (long long)c->before[0], (long long)c->before[1], (long long)c->after[0],
+        (long long)c->after[1]);
+    if (c->dilation[0] != 1 || c->dilation[1] != 1)
+        snprintf(dilation, sizeof dilation, ", dilation %lldx%lld", (long long)c->dilation[0], (long long)c->dilation[1]);
+    if (c->groups != 1)
+        snprintf(groups, sizeof groups, ", groups %lld", (long long)c->groups);
+    snprintf(text, bytes, "%s%s%s%s of %lldx%lldx%lldx%lld, %lld filters of %lldx%lldx%lld, stride %lldx%lld, padding %s%s%s, %s", passes[c->pass].what,
+        c->bias ? ", bias" : "", c->relu ? ", relu" : "", c->accumulate ? ", added," : "", (long long)c->N, (long long)c->H, (long long)c->W, (long long)c->C,
+        (long long)c->K, (long long)c->R, (long long)c->S, (long long)(c->C / c->groups), (long long)c->stride[0], (long long)c->stride[1], pad, dilation,
+        groups, c->maps == PAPA_BFLOAT16 ? "bf16" : "float32");
 }
 
 static PapaStatus fail_refused(const Search *search, const PapaDevice *dev, const PapaCudnnConv *c)
@@ -501,7 +511,7 @@ static bool answers(const PapaCudnnPlan *plan, const PapaDevice *dev, const Papa
 {
     const PapaCuda *cuda = papa_cuda(dev);
     bool same_gpu = cuda->dnn ? plan->handle == cuda->dnn : !plan->handle && strcmp(plan->gpu, cuda->gpu.json) == 0;
-    return same_gpu && plan->precision == dev->precision && plan->tune == cuda->tune && memcmp(&plan->conv, c, sizeof *c) == 0;
+    return same_gpu && plan->precision == dev->precision && plan->tune == dev->tune && memcmp(&plan->conv, c, sizeof *c) == 0;
 }
 
 static void destroy(PapaCudnnPlan *plan)
@@ -525,7 +535,7 @@ static PapaStatus new_plan(PapaCudnnPlan **out, Search *search, const PapaDevice
     pthread_mutex_init(&plan->running, NULL);
     plan->conv = *c;
     plan->precision = dev->precision;
-    plan->tune = cuda->tune;
+    plan->tune = dev->tune;
     plan->handle = cuda->dnn;
     plan->gpu = cuda->dnn ? NULL : strdup(cuda->gpu.json);
     if (!cuda->dnn && !plan->gpu) {
@@ -548,7 +558,7 @@ static PapaStatus new_plan(PapaCudnnPlan **out, Search *search, const PapaDevice
 
 static PapaStatus make_plan(PapaCudnnPlan **out, PapaDevice *dev, const PapaCudnnConv *c)
 {
-    bool tune = papa_cuda(dev)->tune && papa_cuda(dev)->dnn;
+    bool tune = dev->tune && papa_cuda(dev)->dnn;
     Search search = {.wanted = tune ? MAX_TUNED : 1};
     PapaStatus status;
     PAPA_GOTO(look(&search, dev, c));

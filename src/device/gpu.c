@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MOST 1e18 /* of any number: all fit int64_t */
+
 typedef struct Key {
     const char *name;
     int n;          /* numbers: 1 stands alone, more are an array's */
@@ -23,18 +25,20 @@ static PapaStatus fill(const char *path, const char *name, Key *key, PapaJson va
     if (!key->number)
         return PAPA_OK;
     if (key->n == 1) {
-        if (!papa_json_number(value, key->number) || *key->number < 0)
-            return papa_fail(PAPA_ERR_FORMAT, "%s: %s: expected a number, 0 or more", path, name);
+        if (!papa_json_number(value, key->number) || *key->number < 0 || *key->number > MOST)
+            return papa_fail(PAPA_ERR_FORMAT, "%s: %s: expected a number from 0 to %g", path, name, MOST);
         return PAPA_OK;
     }
     PapaJson element = {0};
     int n = 0;
     while (papa_json_kind(value) == '[' && papa_json_next(value, NULL, &element)) {
-        if (n == key->n || !papa_json_number(element, &key->number[n]) || key->number[n] < 1)
-            return papa_fail(PAPA_ERR_FORMAT, "%s: %s: expected %d numbers from 1 up", path, name, key->n);
+        if (n == key->n || !papa_json_number(element, &key->number[n]) || key->number[n] < 1 || key->number[n] > MOST)
+            break;
         n++;
+        if (n == key->n && !papa_json_next(value, NULL, &element))
+            return PAPA_OK;
     }
-    return n == key->n ? PAPA_OK : papa_fail(PAPA_ERR_FORMAT, "%s: %s: expected %d numbers from 1 up", path, name, key->n);
+    return papa_fail(PAPA_ERR_FORMAT, "%s: %s: expected %d numbers from 1 to %g", path, name, key->n, MOST);
 }
 
 /* values: of the keys that aren't numbers, in the table's order; NULL: there are none. */
@@ -49,7 +53,7 @@ static PapaStatus read_object(const char *path, const char *where, PapaJson obje
         while (k < n_keys && !papa_json_is(name, keys[k].name))
             k++;
         if (k == n_keys)
-            return papa_fail(PAPA_ERR_FORMAT, "%s: %sunknown key %.*s", path, where, (int)name.bytes, name.at);
+            return papa_fail(PAPA_ERR_FORMAT, "%s: unknown key %s%.*s", path, where, (int)name.bytes - 2, name.at + 1);
         keys[k].found = true;
         snprintf(text, sizeof text, "%s%s", where, keys[k].name);
         PAPA_TRY(fill(path, text, &keys[k], value));
@@ -80,6 +84,9 @@ static PapaStatus read_cudnn(PapaGpu *out, const char *path, PapaJson object)
     PAPA_TRY(read_object(path, "cudnn.", object, keys, COUNT(keys), values));
     if (!papa_json_text(values[0], out->name, sizeof out->name))
         return papa_fail(PAPA_ERR_FORMAT, "%s: cudnn.deviceName: expected a short text", path);
+    if (version < 750 || version > 9990 || multiprocessors < 1 || multiprocessors > 1e6)
+        return papa_fail(PAPA_ERR_FORMAT, "%s: cudnn.deviceVer is %g and cudnn.multiProcessorCount %g, expected 750 to 9990 and 1 to 1e6", path,
+            version, multiprocessors);
     out->capability = (int)version / 10;
     out->multiprocessors = (int)multiprocessors;
     out->memory = (int64_t)memory;
@@ -91,9 +98,6 @@ static PapaStatus read_cudnn(PapaGpu *out, const char *path, PapaJson object)
         out->max_grid[i] = (int64_t)max_grid[i];
         out->max_block[i] = (int64_t)max_block[i];
     }
-    if (out->capability < 75 || out->multiprocessors < 1)
-        return papa_fail(PAPA_ERR_FORMAT, "%s: cudnn.deviceVer is %d and cudnn.multiProcessorCount %d, expected at least 750 and 1", path,
-            (int)version, out->multiprocessors);
     out->json = strndup(object.at, object.bytes);
     return out->json ? PAPA_OK : papa_fail_memory(object.bytes, path);
 }

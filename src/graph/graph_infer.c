@@ -28,6 +28,14 @@ static void mark_read(const PapaNode *node, bool *read)
             read[node->in[i]->index] = true;
 }
 
+/* Leaves out the optional outputs that nobody reads: BatchNormalization's running statistics, Dropout's mask. */
+static void drop_outputs(PapaNode *node, const bool *read)
+{
+    for (int i = node->op->min_out; i < node->n_out; i++)
+        if (node->out[i] && !read[node->out[i]->index])
+            node->out[i] = NULL;
+}
+
 /* Drops nodes that are folded or that nobody reads. */
 static PapaStatus drop_dead(PapaGraph *graph)
 {
@@ -42,10 +50,12 @@ static PapaStatus drop_dead(PapaGraph *graph)
             const PapaValue *value = graph->nodes[k]->out[i];
             live |= value && value->kind == PAPA_VALUE_ACTIVATION && read[value->index];
         }
-        if (live)
+        if (live) {
             mark_read(graph->nodes[k], read);
-        else
+            drop_outputs(graph->nodes[k], read);
+        } else {
             graph->nodes[k] = NULL;
+        }
     }
     papa_graph_compact(graph);
     return PAPA_OK;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK_ALIGN 64
+#define BLOCK_ALIGN 256 /* bytes; what cuBLASLt demands of its workspace */
 
 typedef struct Planner {
     PapaGraph *graph;

@@ -1,6 +1,6 @@
 /* Training speed and memory of a population on random images, through the code that papa-train runs.
  *
- *   papa_bench MODEL.onnx --batch B -p P --threads T --seconds S
+ *   papa_bench MODEL.onnx --batch B -p P --seconds S [--threads T] [--device D] [--precision fp32|tf32|bf16] [--tune]
  *
  * Prints images_per_second=..., steps_per_member=..., peak_rss_anon_mb=..., arena_mb=..., one a line. The first pull's worth of steps is
  * not timed. */
@@ -17,7 +17,8 @@
 
 typedef struct Bench {
     const char *path;
-    int batch, population, threads;
+    int batch, population;
+    PapaDeviceOptions device;
     double seconds;
     PapaModel *model;
     PapaData data;
@@ -60,7 +61,9 @@ static PapaStatus open_all(Bench *b)
     PAPA_TRY(papa_model_open(&b->model, b->path));
     PAPA_TRY(papa_model_select(b->model, &(PapaModelSelection){.decay_all = true}));
     PAPA_TRY(make_data(b));
-    PAPA_TRY(papa_crew_open(&b->crew, &(PapaCrewPlan){.threads = b->threads}, b->population));
+    PapaCrewPlan crew;
+    PAPA_TRY(papa_crew_choose(&crew, &b->device));
+    PAPA_TRY(papa_crew_open(&b->crew, &crew, b->population));
     papa_train_defaults(&b->options);
     b->options.population = b->population;
     b->options.batch = b->batch;
@@ -127,21 +130,30 @@ int main(int argc, char **argv)
 {
     static const struct option table[] = {
         {"batch", required_argument, NULL, 'b'}, {"population", required_argument, NULL, 'p'}, {"threads", required_argument, NULL, 't'},
-        {"seconds", required_argument, NULL, 's'}, {0},
+        {"seconds", required_argument, NULL, 's'}, {"device", required_argument, NULL, 'd'}, {"precision", required_argument, NULL, 'r'},
+        {"tune", no_argument, NULL, 'u'}, {0},
     };
-    Bench bench = {.batch = 128, .population = 2, .threads = papa_cores(), .seconds = 5};
+    static const char *const precisions[] = {"fp32", "tf32", "bf16"};
+    Bench bench = {.batch = 128, .population = 2, .device = {.device = "cpu"}, .seconds = 5};
     for (int c; (c = getopt_long(argc, argv, "p:", table, NULL)) != -1;) {
         switch (c) {
         case 'b': bench.batch = (int)strtol(optarg, NULL, 10); break;
         case 'p': bench.population = (int)strtol(optarg, NULL, 10); break;
-        case 't': bench.threads = (int)strtol(optarg, NULL, 10); break;
+        case 't': bench.device.threads = (int)strtol(optarg, NULL, 10); break;
+        case 'd': bench.device.device = optarg; break;
+        case 'u': bench.device.tune = true; break;
+        case 'r':
+            for (int i = 0; i < 3; i++)
+                if (strcmp(optarg, precisions[i]) == 0)
+                    bench.device.precision = (PapaPrecision)i;
+            break;
         case 's': bench.seconds = strtod(optarg, NULL); break;
         default: return 2;
         }
     }
-    bool sensible = bench.batch >= 1 && bench.population >= 1 && bench.population <= PAPA_MIX_MAX && bench.threads >= 1 && bench.seconds > 0;
+    bool sensible = bench.batch >= 1 && bench.population >= 1 && bench.population <= PAPA_MIX_MAX && bench.device.threads >= 0 && bench.seconds > 0;
     if (argc - optind != 1 || !sensible) {
-        fprintf(stderr, "usage: papa_bench MODEL.onnx --batch B -p P --threads T --seconds S\n");
+        fprintf(stderr, "usage: papa_bench MODEL.onnx --batch B -p P --seconds S [--threads T] [--device D] [--precision fp32|tf32|bf16] [--tune]\n");
         return 2;
     }
     bench.path = argv[optind];

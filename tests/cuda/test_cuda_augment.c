@@ -30,7 +30,7 @@ static PapaSamplePlan some_plan(int i, const PapaImageFormat *f)
 
 static PapaBatchPlan some_mix(PapaMix mix, const PapaImageFormat *f)
 {
-    PapaBatchPlan p = {.mix = mix, .lambda = mix == PAPA_MIX_NONE ? 1 : .3f, .smoothing = .1f};
+    PapaBatchPlan p = {.mix = mix, .lambda = .3f, .smoothing = .1f};
     if (mix == PAPA_MIX_CUT) {
         p.height = below(f->H + 1), p.width = below(f->W + 1);
         p.top = below(f->H - p.height + 1), p.left = below(f->W - p.width + 1);
@@ -72,6 +72,27 @@ static void test_images(int64_t N, PapaImageFormat f, PapaMix mix)
     free_arrays();
 }
 
+/* A sample that is its own partner is mixed with itself: unchanged, to the last bit. */
+static void test_own_partner(void)
+{
+    const PapaImageFormat f = format_of(13, 17, 3, 11, 12, true);
+    const PapaSamplePlan plan = some_plan(2, &f);
+    const PapaBatchPlan batches[] = {some_mix(PAPA_MIX_NONE, &f), some_mix(PAPA_MIX_UP, &f)};
+    uint8_t images[N_IMAGES * 13 * 17 * 3];
+    for (size_t i = 0; i < sizeof images; i++)
+        images[i] = (uint8_t)below(256);
+    Array *x[] = {out_reals(11 * 12 * 3, false), out_reals(11 * 12 * 3, false)};
+    void *device_images = raw_device(images, sizeof images), *device_plan = raw_device(&plan, sizeof plan);
+    void *device_batches = raw_device(batches, sizeof batches);
+    for (int i = 0; i < 2; i++)
+        must(papa_augment_images_cuda(cuda, x[i]->device, device_images, device_plan, (const PapaBatchPlan *)device_batches + i, 1, f));
+    check_repeated("mixed with itself", x[0], x[1]);
+    papa_device_free(cuda, device_images);
+    papa_device_free(cuda, device_plan);
+    papa_device_free(cuda, device_batches);
+    free_arrays();
+}
+
 static void test_targets(int64_t N, int64_t C, PapaMix mix)
 {
     PapaSamplePlan plans[MOST_SAMPLES];
@@ -107,6 +128,7 @@ int main(void)
                     test_images(7, format_of(13, 17, C, 11, 12, last), (PapaMix)mix); /* the middle one is its own partner */
                     test_images(8, format_of(20, 9, C, 19, 23, last), (PapaMix)mix);  /* more than a block of pixels */
                 }
+        test_own_partner();
         test_images(0, format_of(4, 4, 3, 4, 4, true), PAPA_MIX_NONE);
         test_images(1, format_of(1, 1, 3, 1, 1, true), PAPA_MIX_UP);
     }

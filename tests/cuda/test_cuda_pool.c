@@ -110,10 +110,13 @@ static void test_misaligned(void)
 
 static void test_reach(void)
 {
-    PapaPool2d p = pool_of(1, 3, 3, 1, 1, 1, 1, 0);
-    p.dilation[0] = (int64_t)1 << 31;
+    static const int64_t too_far[][2] = {{1, (int64_t)1 << 31}, {2, (int64_t)1 << 29}, {4, (int64_t)1 << 62}}; /* K, dilation */
     Array *x = reals(9, -1, 1);
-    CHECK_FAILS(papa_avgpool_bwd_cuda(cuda, &p, x->device, x->device, false), PAPA_ERR_UNSUPPORTED, "windows that reach");
+    for (size_t i = 0; i < sizeof too_far / sizeof *too_far; i++) {
+        PapaPool2d p = pool_of(1, 3, 3, 1, 1, 1, 1, 0);
+        p.K[0] = too_far[i][0], p.dilation[0] = too_far[i][1];
+        CHECK_FAILS(papa_avgpool_bwd_cuda(cuda, &p, x->device, x->device, false), PAPA_ERR_UNSUPPORTED, "windows that reach");
+    }
     free_arrays();
 }
 

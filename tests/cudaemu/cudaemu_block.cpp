@@ -291,7 +291,7 @@ static uint64_t meet(unsigned mask, Meeting kind, uint64_t value, unsigned sourc
     for (Group &g : warp.groups) {
         if (g.mask == mask && g.kind == kind)
             group = &g;
-        else if (g.mask & mask)
+        else if (g.mask >> lane & 1 && g.arrived & mask) /* they wait for this lane, and it would wait for them */
             fault("lanes of a warp disagree: mask %08x here, %08x (or another operation) in lanes that wait", mask, g.mask);
     }
     if (!group) {
@@ -342,8 +342,8 @@ constexpr size_t kRedzone = 64, kArrays = 256, kDynamic = 256 * 1024, kSharedSpa
 
 Space &shared_space()
 {
-    static Space space = [] {
-        Space made;
+    static Space &space = [&]() -> Space & {
+        Space &made = *new Space;
         void *p = aligned_alloc(4096, kSharedSpan);
         if (!p)
             fault("no memory for shared memory");

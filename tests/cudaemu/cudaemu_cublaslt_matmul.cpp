@@ -356,7 +356,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     if (!alpha || !beta || !A || !B || !D || (product.has_bias() && !product.desc.bias) || workspace_bytes < chosen.workspace)
         return CUBLAS_STATUS_INVALID_VALUE;
     if (chosen.workspace && (!workspace || reinterpret_cast<uintptr_t>(workspace) % 256))
-        return CUBLAS_STATUS_INVALID_VALUE;
+        fault("cublasLtMatmul: the workspace of %llu bytes lies at %p, expected an address aligned to 256 bytes", (unsigned long long)chosen.workspace,
+            workspace);
     bool on_device = product.desc.pointer_mode == CUBLASLT_POINTER_MODE_DEVICE;
     Call call = {product, static_cast<const unsigned char *>(A), static_cast<const unsigned char *>(B), static_cast<const unsigned char *>(C),
         static_cast<unsigned char *>(D), on_device ? static_cast<const float *>(alpha) : nullptr, on_device ? static_cast<const float *>(beta) : nullptr,

@@ -94,6 +94,7 @@ struct Op {
     size_t waiting = 0;            /* operations it waits for */
     std::vector<OpPtr> followers;  /* those that wait for it */
     bool done = false;
+    uint64_t turn = 0; /* how many operations had run when it had */
 };
 
 /* Makes task the next operation of `chain`, after all of `after`. */
@@ -141,7 +142,7 @@ struct CUstream_st {
 
 struct CUevent_st {
     int device = 0;
-    bool recorded = false;
+    bool recorded = false, timed = true;
     std::vector<cudaemu::OpPtr> at;
     uint64_t capture_number = 0;         /* of the capture that it was recorded in; 0: in none */
     std::vector<size_t> captured_at;     /* nodes */

@@ -49,11 +49,12 @@ std::map<uintptr_t, size_t>::const_iterator Space::block_of(uintptr_t p) const
 
 /* ---------------------------------------------------------------- the ranges */
 
-/* All GPUs' memory is one range, so that one comparison tells it from everything else. */
+/* All GPUs' memory is one range, so that one comparison tells it from everything else. None of these is ever destroyed: what runs when the
+ * program ends still asks for them. */
 static Space *devices()
 {
     static Space *all = [] {
-        static Space made[kMaxDevices];
+        Space *made = new Space[kMaxDevices];
         size_t n = (size_t)config().devices;
         uintptr_t base = round_up(reinterpret_cast<uintptr_t>(reserve(n * kSpan + kHuge)), kHuge);
         for (size_t i = 0; i < n; i++) {
@@ -81,8 +82,8 @@ bool is_device(const void *p) { return device_at(reinterpret_cast<uintptr_t>(p))
 
 Space &pinned_space()
 {
-    static Space space = [] {
-        Space made;
+    static Space &space = []() -> Space & {
+        Space &made = *new Space;
         made.base = reinterpret_cast<uintptr_t>(reserve(kSpan));
         made.span = kSpan;
         map_shadow(made);

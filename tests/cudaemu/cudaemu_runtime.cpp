@@ -12,8 +12,8 @@ namespace cudaemu {
  * launch, the launch is blamed. So a launch with an older error still there is a fault, and so is one whose own check was left out. */
 static thread_local struct {
     cudaError_t last = cudaSuccess;
-    std::string call;            /* that reported it */
-    std::string launch;          /* not checked yet, or empty */
+    const char *call = nullptr;   /* that reported it */
+    const char *launch = nullptr; /* not checked yet, or NULL */
     int device = 0;
 } mine;
 
@@ -21,6 +21,7 @@ int current_device() { return mine.device; }
 
 cudaError_t failed(cudaError_t error, const char *call)
 {
+    boot();
     mine.last = error;
     mine.call = call;
     return error;
@@ -28,10 +29,10 @@ cudaError_t failed(cudaError_t error, const char *call)
 
 void check_errors_asked_for(const char *before)
 {
-    if (!mine.launch.empty())
-        fault("%s: unchecked: no cudaGetLastError after the launch of %s", before, mine.launch.c_str());
+    if (mine.launch)
+        fault("%s: unchecked: no cudaGetLastError after the launch of %s", before, mine.launch);
     if (mine.last != cudaSuccess)
-        fault("%s: unchecked: %s reported '%s', and cudaGetLastError was not called", before, mine.call.c_str(), cudaGetErrorString(mine.last));
+        fault("%s: unchecked: %s reported '%s', and cudaGetLastError was not called", before, mine.call, cudaGetErrorString(mine.last));
 }
 
 void note_launch(const char *name)
@@ -53,13 +54,13 @@ extern "C" cudaError_t cudaGetLastError(void)
 {
     cudaError_t error = mine.last;
     mine.last = cudaSuccess;
-    mine.launch.clear();
+    mine.launch = nullptr;
     return error;
 }
 
 extern "C" cudaError_t cudaPeekAtLastError(void)
 {
-    mine.launch.clear();
+    mine.launch = nullptr;
     return mine.last;
 }
 

@@ -60,6 +60,8 @@ static void run(const OpPtr &op)
     close_pinned(*op);
     runs_now = nullptr;
     op->done = true;
+    static uint64_t n_run;
+    op->turn = ++n_run;
     n_unfinished--;
     for (OpPtr &follower : op->followers)
         if (!--follower->waiting)
@@ -276,6 +278,7 @@ extern "C" cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags
         fault("cudaEventCreateWithFlags: flags %#x are not emulated", flags);
     *out = new CUevent_st;
     (*out)->device = current_device();
+    (*out)->timed = !(flags & cudaEventDisableTiming);
     born(*out, kEvent);
     return cudaSuccess;
 }
@@ -325,4 +328,24 @@ extern "C" cudaError_t cudaEventQuery(cudaEvent_t event)
     CUevent_st &e = event_of(event, "cudaEventQuery");
     refuse_captured(e, "cudaEventQuery");
     return over_by_now(e.at) ? cudaSuccess : cudaErrorNotReady;
+}
+
+/* There is no clock: an operation takes a microsecond, and all run one after the other. */
+extern "C" cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end)
+{
+    Guard guard;
+    uint64_t turns[2] = {0, 0};
+    cudaEvent_t events[2] = {begin, end};
+    for (int i = 0; i < 2; i++) {
+        CUevent_st &e = event_of(events[i], "cudaEventElapsedTime");
+        refuse_captured(e, "cudaEventElapsedTime");
+        if (!e.recorded || !e.timed)
+            fault("cudaEventElapsedTime: the event %s", e.recorded ? "has no timing" : "was never recorded");
+        if (!over_by_now(e.at))
+            return cudaErrorNotReady;
+        for (const OpPtr &op : e.at)
+            turns[i] = op->turn > turns[i] ? op->turn : turns[i];
+    }
+    *ms = 1e-3f * (float)((double)turns[1] - (double)turns[0]);
+    return cudaSuccess;
 }
