@@ -350,7 +350,7 @@ template <class T, int V> PapaStatus backward_rows(PapaDevice *dev, const Backwa
 
 template <class T, int V> PapaStatus backward_columns(PapaDevice *dev, const PapaLayerNormGradients *to, const Backward<T> &b, void *workspace)
 {
-    const Columns c = columns_of(b.rows, b.D, V);
+    const Columns c = sum_columns(b.rows, b.D, V);
     Sums *sums = (Sums *)workspace;
     if (!b.D)
         return PAPA_OK;
@@ -398,7 +398,7 @@ size_t papa_layernorm_workspace_cuda(int64_t rows, int64_t D)
 {
     int64_t n_row_blocks = 0;
     for (int V : {1, kPack<float>, kPack<__nv_bfloat16>}) {
-        const int64_t n = columns_of(rows, D, V).n_row_blocks;
+        const int64_t n = sum_columns(rows, D, V).n_row_blocks;
         n_row_blocks = n > n_row_blocks ? n : n_row_blocks;
     }
     return (size_t)(n_row_blocks * D) * sizeof(Sums);

@@ -98,13 +98,18 @@ static PapaLayerNorm layernorm_of(const PapaNode *node)
         .eps = attrs->epsilon};
 }
 
-/* Mean and rstd are kept for backward; where none follows they lie in the workspace if the outputs, of another element, ask for them. */
+static bool has_statistics(const PapaNode *node)
+{
+    return papa_has_out(node, MEAN) || papa_has_out(node, RSTD);
+}
+
+/* Mean and rstd are kept for backward; where none follows they lie in the workspace if somebody asks for them, who may want another element. */
 static PapaStatus layernorm_prepare(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
 {
     const PapaLayerNorm ln = layernorm_of(node);
     const size_t statistics_bytes = (size_t)ln.rows * 2 * sizeof(float);
     const bool training = graph->mode == PAPA_MODE_TRAIN;
-    node->forward_workspace_bytes = training || node->n_out == 1 ? 0 : statistics_bytes;
+    node->forward_workspace_bytes = !training && has_statistics(node) ? statistics_bytes : 0;
     node->backward_workspace_bytes = training ? PAPA_KERNEL(dev, papa_layernorm_workspace)(ln.rows, ln.D) : 0;
     node->kept_bytes = training ? statistics_bytes : 0;
     return PAPA_OK;
@@ -114,7 +119,7 @@ static PapaStatus layernorm_forward(const PapaNode *node, const PapaRun *run)
 {
     const PapaLayerNorm ln = layernorm_of(node);
     const bool training = run->graph->mode == PAPA_MODE_TRAIN;
-    float *mean = training ? papa_kept(run, node) : node->n_out > 1 ? papa_forward_workspace(run, node) : NULL;
+    float *mean = training ? papa_kept(run, node) : has_statistics(node) ? papa_forward_workspace(run, node) : NULL;
     float *statistics[] = {[MEAN] = mean, [RSTD] = mean ? mean + ln.rows : NULL};
     PAPA_TRY(PAPA_KERNEL(run->dev, papa_layernorm_fwd)(run->dev, &ln, papa_out(run, node, Y), statistics[MEAN], statistics[RSTD],
         papa_in(run, node, X), papa_in(run, node, SCALE), papa_has_in(node, SHIFT) ? papa_in(run, node, SHIFT) : NULL));

@@ -98,7 +98,7 @@ static void test_large_mean(int64_t D)
     upload_again(k.x);
     forward(&k, k.shift, k.mean, k.rstd);
     check_same("y", k.y, 2e-4);
-    check_same("mean", k.mean, 1e-7);
+    check_same("mean", k.mean, 2e-7); /* the next float32 but one: x[0] is far from it */
     check_same("rstd", k.rstd, 2e-6);
     free_case(&k);
 }
