@@ -348,7 +348,7 @@ static PapaStatus mark_sources(PapaGraph *graph, RoleState *states)
         for (int i = 0; i < node->n_in; i++) {
             int64_t fan_in;
             PapaRole role = node->in[i] && states[node->in[i]->index].from_tensor ? role_at(node, i, &fan_in) : PAPA_ROLE_NONE;
-            learned |= role == PAPA_ROLE_WEIGHT || role == PAPA_ROLE_VARIANCE;
+            learned |= role == PAPA_ROLE_WEIGHT || (role != PAPA_ROLE_NONE && node->op->normalizes);
         }
         bool moved = node->op->carries_role && node->in[0] && states[node->in[0]->index].from_tensor;
         if (moved)

@@ -41,18 +41,21 @@ static PapaStatus concat_init(PapaNode *node, PapaGraph *graph)
     return papa_attr_int(node->proto, "axis", 0, &((PartsAttrs *)node->attrs)->file_axis);
 }
 
-/* A tensor (1, k, D) that is put beside a sequence (N, T, D) is k learned tokens, such as a vision transformer's class token; whatever else the file
- * holds is padding. */
+/* A tensor (1, k, D) that is put beside a sequence (N, T, D), once for each of the batch, is k learned tokens, such as a vision transformer's class
+ * token; whatever else the file holds is padding. */
 static PapaRole concat_role(const PapaNode *node, int input, int64_t *fan_in)
 {
     (void)fan_in;
     const int64_t axis = ((const PartsAttrs *)node->attrs)->file_axis;
-    const PapaValue *tensor = node->in[input];
-    while (tensor->producer && tensor->producer->op->carries_role && tensor->producer->in[0])
-        tensor = tensor->producer->in[0];
-    const PapaShape *shape = &tensor->shape;
-    const bool tokens = shape->rank == 3 && shape->dim[0] == 1 && shape->dim[2] > 1 && (axis == 1 || axis == -2);
-    return tokens && !node->on_input && node->n_in > 1 ? PAPA_ROLE_BIAS : PAPA_ROLE_NONE;
+    if ((axis != 1 && axis != -2) || node->on_input || node->n_in == 1)
+        return PAPA_ROLE_NONE;
+    for (const PapaValue *value = node->in[input]; value;) {
+        const PapaShape *shape = &value->shape;
+        if (value->has_shape && shape->rank == 3 && shape->dim[0] == 1 && shape->dim[2] > 1)
+            return PAPA_ROLE_BIAS;
+        value = value->producer && value->producer->op->carries_role ? value->producer->in[0] : NULL;
+    }
+    return PAPA_ROLE_NONE;
 }
 
 static PapaStatus concat_shape(PapaNode *node, PapaGraph *graph)
