@@ -27,7 +27,7 @@ for folder in src/base src/device kernels src/onnx src/graph src/ops src/model s
   [ -d "$folder" ] || continue # git keeps no empty folder
   own=${folder#src/}
   allowed=" $own $(below "$folder") "
-  for file in $(git ls-files "$folder" 2>/dev/null || find "$folder" -type f); do
+  for file in $(find "$folder" -type f); do
     case $file in *.c | *.h | *.cu | *.cuh) ;; *) continue ;; esac
     while read -r include; do
       case $include in
@@ -44,7 +44,7 @@ for folder in src/base src/device kernels src/onnx src/graph src/ops src/model s
 done
 
 # The emulator's headers have NVIDIA's names.
-twice=$(git ls-files '*.c' '*.h' '*.cu' 2>/dev/null | grep -v '^tests/cudaemu/include/' | sed 's|.*/||' | sort | uniq -d)
+twice=$(find . -path './build*' -prune -o -path ./tests/cudaemu/include -prune -o -type f -regex '.*\.\(c\|h\|cpp\|cu\|cuh\)' -print | sed 's|.*/||' | sort | uniq -d)
 if [ -n "$twice" ]; then
   echo "file names that occur more than once:" $twice
   failed=1

@@ -107,7 +107,7 @@ static void check_net(void)
         CHECK_OK(papa_device_open_cpu(&dev, 1));
         CHECK_OK(papa_net_compile(&net, model,
             &(PapaNetOptions){.mode = PAPA_MODE_INFER, .input_shapes = &shape, .outputs = (const char *const[]){"y"}, .n_outputs = 1}, dev));
-        CHECK(papa_net_arena_bytes(net) == (skip ? 3u : 2u) * 128, "%zu", papa_net_arena_bytes(net));
+        CHECK(papa_net_arena_bytes(net) == (skip ? 3u : 2u) * 256, "%zu", papa_net_arena_bytes(net));
         papa_net_free(net, dev);
         papa_device_close(dev);
         papa_model_close(model);
