@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#define LANES 64          /* partial sums side by side, in a few registers */
+#define LANES 64          /* partial sums side by side, in a few registers; sum_lanes knows how many */
 #define CHUNK 64          /* terms that one float32 takes before it is added to the double */
 #define MAX_BLOCKS 64
 #define LEAST_ROWS 32     /* of a block: what it needs of the workspace is then less than its part of x */
@@ -45,12 +45,18 @@ INLINE void add_lanes(Term t, float *first, float *second, const float *x, float
     }
 }
 
-INLINE double sum_lanes(const float *lanes)
+/* Halves are added up; a chain of LANES additions would take longer than a short row. */
+INLINE double sum_lanes(float *lanes)
 {
-    double sum = 0;
-    for (int l = 0; l < LANES; l++)
-        sum += (double)lanes[l];
-    return sum;
+    for (int l = 0; l < 32; l++)
+        lanes[l] += lanes[l + 32];
+    for (int l = 0; l < 16; l++)
+        lanes[l] += lanes[l + 16];
+    for (int l = 0; l < 8; l++)
+        lanes[l] += lanes[l + 8];
+    for (int l = 0; l < 4; l++)
+        lanes[l] += lanes[l + 4];
+    return ((double)lanes[0] + (double)lanes[2]) + ((double)lanes[1] + (double)lanes[3]);
 }
 
 /* total[0] (and with TERM_GRADIENTS total[1]) = the sum over a row. */
