@@ -98,7 +98,7 @@ static void test_large_mean(int64_t D)
     upload_again(k.x);
     forward(&k, k.shift, k.mean, k.rstd);
     check_same("y", k.y, 2e-4);
-    check_same("mean", k.mean, 2e-7); /* the next float32 but one: x[0] is far from it */
+    check_same("mean", k.mean, 5e-7); /* differences from x[0], 6000 away, are summed */
     check_same("rstd", k.rstd, 2e-6);
     free_case(&k);
 }
