@@ -193,6 +193,7 @@ int main(void)
     like_the_cpu("lenet", PAPA_METHOD_PAPA, "cuda");
     like_the_cpu("resnet8", PAPA_METHOD_PAPA, "cuda");
     scores("gpu/soup.onnx");
+    like_the_cpu("vit-tiny", PAPA_METHOD_PAPA, "cuda");
     like_the_cpu("mlp", PAPA_METHOD_2, "cuda");
     if (papa_device_count_cuda() > 1)
         like_the_cpu("lenet", PAPA_METHOD_PAPA, "cuda:0,1");

@@ -132,7 +132,7 @@ def compare(checks, ours, theirs, spread, floor, text):
 
 def main():
     checks = Checks()
-    opsets = [9, 11, 13, 17, 18, 21, newest_opset()]
+    opsets = [9, 11, 13, 17, 18, 24, newest_opset()]
     seeds = [int(s) for s in sys.argv[1:]] or range(PER_OPSET * len(opsets))
     operators = set()
     with tempfile.TemporaryDirectory() as root:

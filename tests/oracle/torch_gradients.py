@@ -121,35 +121,11 @@ class Graph(Network):
         sizes = x[1].tolist() if len(x) > 1 else a.get("split") or -(-x[0].shape[axis] // n)
         return torch.split(x[0], sizes, axis)
 
-    def axes(self, a, x, since):
-        return a.get("axes") if self.opset < since else x[1].tolist()
-
     def op_reducemean(self, a, x, _):
         return x[0].mean(self.axes(a, x, 18), keepdim=bool(a.get("keepdims", 1)))
 
-    def op_squeeze(self, a, x, _):
-        axes = self.axes(a, x, 13)
-        return x[0].reshape([n for i, n in enumerate(x[0].shape) if i not in axes])
-
-    def op_unsqueeze(self, a, x, _):
-        y = x[0]
-        for axis in sorted(self.axes(a, x, 13)):
-            y = y.unsqueeze(axis)
-        return y
-
-    def op_softmax(self, a, x, _, f=F.softmax):
-        if self.opset >= 13:
-            return f(x[0], a.get("axis", -1))
-        axis = a.get("axis", 1)  # of the matrix that axes in front and axes from here on make
-        return f(x[0].flatten(axis), axis).reshape(x[0].shape)
-
     def op_logsoftmax(self, a, x, node):
         return self.op_softmax(a, x, node, F.log_softmax)
-
-    def op_gather(self, a, x, _):
-        axis, index = a.get("axis", 0), x[1]
-        y = x[0].index_select(axis, index.reshape(-1))
-        return y.reshape([*x[0].shape[:axis], *index.shape, *x[0].shape[axis + 1:]])
 
     def op_flatten(self, a, x, _):
         axis = a.get("axis", 1)
@@ -161,17 +137,12 @@ class Graph(Network):
     def op_cast(self, a, x, _):
         return x[0].to(self.dtype) if a["to"] == 1 else super().op_cast(a, x, _)
 
-    def op_expand(self, a, x, _):
-        return x[0].expand(torch.broadcast_shapes(x[0].shape, x[1].tolist()))
-
     op_neg = staticmethod(lambda a, x, _: -x[0])
     op_exp = staticmethod(lambda a, x, _: x[0].exp())
     op_log = staticmethod(lambda a, x, _: x[0].log())
     op_sqrt = staticmethod(lambda a, x, _: x[0].sqrt())
     op_abs = staticmethod(lambda a, x, _: x[0].abs())
     op_reciprocal = staticmethod(lambda a, x, _: 1 / x[0])
-    op_pow = staticmethod(lambda a, x, _: x[0] ** x[1].detach())
-    op_erf = staticmethod(lambda a, x, _: torch.erf(x[0]))
     op_elu = staticmethod(lambda a, x, _: F.elu(x[0], a.get("alpha", 1.)))
     op_selu = staticmethod(lambda a, x, _: F.selu(x[0]))
     op_celu = staticmethod(lambda a, x, _: F.celu(x[0], a.get("alpha", 1.)))
