@@ -145,6 +145,7 @@ static const Case cases[] = {
     {"Conv", 11, "2x1x1x6 w5x1x1x3 w5", "", 0, 1},
     {"Conv", 11, "g2x1x6x6 w5x1x3x3 w5", "", RELU, 1},
     {"Conv", 11, "2x3x5x5 4x3x3x3 4", "", 0, 1},
+    {"Conv", 11, "5x5x1x1 @0", "", 0, 1}, /* read as it is, and converted to be a filter */
     {"Conv", 14, "0x3x5x5 w4x3x3x3 w4", "", 0, 1},
     {"Gemm", 13, "3x5 w5x4 w4", "", 0, 1},
     {"Gemm", 13, "3x5 w4x5 w4", "transB=1", RELU, 1},
