@@ -51,7 +51,8 @@ __device__ __forceinline__ void prepare(const Affine &to, int64_t c, float mean,
     to.shift[c] = s.shift[c];
 }
 
-__global__ void __launch_bounds__(kJoinThreads) finish_batch(Affine to, Statistics s, const Sums *sums, Columns columns)
+/* 1: as many registers as it needs; without, ptxas spills a few so that more blocks fit. */
+__global__ void __launch_bounds__(kJoinThreads, 1) finish_batch(Affine to, Statistics s, const Sums *sums, Columns columns)
 {
     const int64_t c = join_channel();
     if (c >= columns.C)

@@ -51,8 +51,8 @@ template <PapaUnary F, class T> __global__ void __launch_bounds__(kThreads) unar
         forward_at<F, 1>(u, u.n_packs * N + i);
 }
 
-/* 4 blocks at a time on a multiprocessor: with room for more, ptxas would rather spill than take a 33rd register. */
-template <PapaUnary F, class T> __global__ void __launch_bounds__(kThreads, 4) unary_bwd(const Unary<T> u)
+/* 3 blocks at a time on a multiprocessor: asked for more, ptxas spills (the gradient of GELU). */
+template <PapaUnary F, class T> __global__ void __launch_bounds__(kThreads, 3) unary_bwd(const Unary<T> u)
 {
     constexpr int N = kPack<T>;
     PAPA_GRID_STRIDE(i, u.n_packs)

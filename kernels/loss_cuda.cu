@@ -39,7 +39,8 @@ __device__ __forceinline__ double log_sum_exp(const float *x, int64_t C, float *
 
 /* ---------------------------------------------------------------- training */
 
-__global__ void __launch_bounds__(512) train_rows(double *rows, float *dlogits, const float *logits, const float *targets, const int64_t *n_valid,
+/* 1: as many registers as it needs; without, ptxas spills a few so that more blocks fit. */
+__global__ void __launch_bounds__(512, 1) train_rows(double *rows, float *dlogits, const float *logits, const float *targets, const int64_t *n_valid,
     int64_t N, int64_t C)
 {
     PAPA_SHARED(double, between, 32);

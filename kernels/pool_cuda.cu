@@ -178,7 +178,8 @@ template <class T, int V, class I> __global__ void __launch_bounds__(kThreads) m
     }
 }
 
-template <class T, int V, class I> __global__ void __launch_bounds__(kThreads) average_backward(T *dx, const T *dy, Pool p, bool accumulate, I n)
+/* 1: as many registers as it needs; without, ptxas spills a few so that more blocks fit. */
+template <class T, int V, class I> __global__ void __launch_bounds__(kThreads, 1) average_backward(T *dx, const T *dy, Pool p, bool accumulate, I n)
 {
     ITEMS (I, i, n) {
         const Item<I> at = item_at(i, p.H, p.W, p.packs);

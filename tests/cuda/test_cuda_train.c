@@ -130,6 +130,11 @@ static void bfloat16_learns(const char *name)
         PapaTrainOptions o = options_of(bf16 ? "cuda" : "cpu", PAPA_METHOD_PAPA);
         o.device.precision = bf16 ? PAPA_PRECISION_BF16 : PAPA_PRECISION_FP32;
         o.out = NULL;
+        o.epochs = 4;
+        o.lr = .1f;
+        o.crop = 0;
+        o.flip = false;
+        o.mixup.n = 0;
         CHECK_OK(papa_model_open(&model, path));
         PapaStatus status = papa_train(&reports[bf16], model, &o, NULL);
         papa_model_close(model);
@@ -139,6 +144,7 @@ static void bfloat16_learns(const char *name)
     }
     double fp32 = reports[0].test.mean.loss, bf16 = reports[1].test.mean.loss;
     printf("%s, loss on test images: %.4f in float32, %.4f in bfloat16\n", name, fp32, bf16);
+    CHECK(fp32 < 1.5, "%s learns nothing in float32: loss %.4f", name, fp32);
     CHECK(fabs(bf16 - fp32) < .1 * fp32, "%s: loss %.4f in bfloat16, %.4f in float32", name, bf16, fp32);
     papa_train_report_free(&reports[0]), papa_train_report_free(&reports[1]);
 }

@@ -311,6 +311,7 @@ static void test_faults()
     run("host memory", "is host memory", [](Product &p) { p.b.array.device = aligned_alloc(256, 65536); });
     run("memory that is too short", "out of bounds", [](Product &p) { p.a.array.device = device_bytes(p.a.array.bytes() - 4); });
     run("memory that nobody wrote", "never written", [](Product &p) { p.a.array.device = device_bytes(p.a.array.bytes()); });
+    run("a crooked workspace", "aligned to 256", [](Product &p) { p.workspace = static_cast<char *>(p.workspace) + 64; });
     run("a short workspace", "out of bounds", [](Product &p) { p.workspace = device_bytes(16); });
     run("a destroyed handle", "destroyed", [](Product &) { cublasLtDestroy(handle); });
     run("the NULL stream", "NULL", [](Product &) { stream = nullptr; });
@@ -326,6 +327,20 @@ static void test_faults()
         [](Product &p, Result &) { p.c.array.device = static_cast<char *>(p.d.array.device) + 256; });
     check_scene("a bias less aligned than the one asked about", "the bias lies", biased, nothing,
         [](Product &p, Result &) { p.set<const void *>(CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<char *>(p.bias.device) + 4); });
+    for (float beta : {0.f, 1.f}) { /* a C that nobody wrote may not be added, and matters to nobody else */
+        Spec adds;
+        adds.beta = beta;
+        std::string said;
+        run_apart([&] {
+            Product product(adds);
+            std::vector<Result> results;
+            MUST(product.ask(&results));
+            product.c.array.device = device_bytes(product.c.array.bytes());
+            product.run(results[0]);
+            cudaStreamSynchronize(stream);
+        }, &said);
+        CHECK((said.find("never written") != std::string::npos) == (beta != 0), "beta %g: \"%s\"", (double)beta, said.c_str());
+    }
     std::string output;
     cublasLtMatrixLayout_t layout;
     run_apart([&] { MUST(cublasLtMatrixLayoutCreate(&layout, CUDA_R_32F, 1, 1, 1)); }, &output);

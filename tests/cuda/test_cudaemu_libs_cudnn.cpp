@@ -556,11 +556,12 @@ int main()
     test_results();
     test_fused();
     test_notes_are_true();
+    test_dump(); /* before other processes write there too */
     test_refusals();
     test_planning_faults();
     test_execution_faults();
+    test_replay();
     test_described();
-    test_dump();
     MUST(cudnnDestroy(handle));
     MUST(cudaStreamDestroy(stream));
     return check_result();

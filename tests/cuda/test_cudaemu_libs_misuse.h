@@ -208,10 +208,16 @@ struct Scene {
     void *workspace;
     std::map<int64_t, void *> pointers;
 
-    explicit Scene(int64_t least_workspace = 1)
-        : plan(builder.any_plan(least_workspace)), bytes(static_cast<size_t>(Builder::workspace(plan))), workspace(device_bytes(bytes)),
+    explicit Scene(int64_t least_workspace = 1, float beta = 0)
+        : s(spec(beta)), plan(builder.any_plan(least_workspace)), bytes(static_cast<size_t>(Builder::workspace(plan))), workspace(device_bytes(bytes)),
           pointers(memory.pointers())
     {
+    }
+    static Spec spec(float beta)
+    {
+        Spec made;
+        made.beta = beta;
+        return made;
     }
     void run()
     {
@@ -260,12 +266,51 @@ static void test_execution_faults()
         cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking);
         cudaMemsetAsync(s.pointers['y'], 0, 16, other);
     });
+    for (float beta : {0.f, 1.f}) { /* a result that nobody wrote before may be written, and may not be added to */
+        std::string output;
+        run_apart([beta] {
+            Scene scene(1, beta);
+            scene.pointers['y'] = device_bytes(scene.memory.y.bytes());
+            scene.run();
+        }, &output);
+        CHECK((output.find("never written") != std::string::npos) == (beta != 0), "beta %g: \"%s\"", (double)beta, output.c_str());
+    }
     Scene fine;
     fine.run();
     Descriptor raw = fine.builder.bag.make(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     check_status("a plan that isn't finalised", cudnnBackendExecute(handle, raw, fine.builder.pack(fine.pointers, nullptr)),
         CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, "not finalised");
     MUST(cudaFree(fine.workspace));
+}
+
+/* Recorded and replayed: the same as run at once; and the plan must live as long. */
+static void test_replay()
+{
+    Scene scene(1, 1);
+    cudaGraph_t graph;
+    cudaGraphExec_t replay;
+    MUST(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    MUST(cudnnBackendExecute(handle, scene.plan, scene.builder.pack(scene.pointers, scene.workspace)));
+    MUST(cudaStreamEndCapture(stream, &graph));
+    MUST(cudaGraphInstantiate(&replay, graph, 0));
+    CHECK(scene.memory.y.download() == scene.memory.y.values, "a recorded plan has run");
+    std::vector<float> before = scene.memory.y.download();
+    for (int times = 1; times < 3; times++) {
+        MUST(cudaGraphLaunch(replay, stream));
+        std::vector<float> once = scene.memory.y.download();
+        scene.memory.y.upload();
+        for (int i = 0; i < times; i++)
+            scene.run();
+        CHECK(scene.memory.y.download() == once && once != before, "replay %d", times);
+    }
+    check_fault("a plan destroyed before its replay", "destroyed before it ran", [&] {
+        cudnnBackendDestroyDescriptor(scene.plan);
+        cudaGraphLaunch(replay, stream);
+        cudaStreamSynchronize(stream);
+    });
+    MUST(cudaGraphExecDestroy(replay));
+    MUST(cudaGraphDestroy(graph));
+    MUST(cudaFree(scene.workspace));
 }
 
 /* ---------------------------------------------------------------- planning without a device */

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
-#include <cstring>
 #include <mutex>
 
 namespace cudaemu::dnn {
@@ -161,7 +160,7 @@ cudnnStatus_t get(const Descriptor &descriptor, const Rule &rule, cudnnBackendAt
     *n = static_cast<int64_t>(bytes.size() / size);
     if (n_wanted > 0) {
         *n = std::min(*n, n_wanted);
-        std::memcpy(values, bytes.data(), static_cast<std::size_t>(*n) * size);
+        std::copy_n(bytes.data(), static_cast<std::size_t>(*n) * size, static_cast<unsigned char *>(values));
     }
     return CUDNN_STATUS_SUCCESS;
 }
