@@ -9,7 +9,7 @@
 4. Its results do not depend, in any bit, on which values share memory (run_grad.c).
 5. The file with every trained tensor halved and the training pass's statistics holds just that, and agrees with ONNX Runtime.
 
-Where PAPA_TEST_DEVICE says that activations are bfloat16, 1e-4 and 1e-5 become what that allows.
+Where activations are bfloat16, 1e-4 and 1e-5 become what that allows.
 """
 import os
 import pathlib
@@ -21,12 +21,11 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from common import Checks, torch_python
+from common import BFLOAT16, Checks, torch_python
 from random_graphs import Network
 from torch_graph import dump_graph
 
 PER_OPSET = 50
-BFLOAT16 = os.environ.get("PAPA_TEST_DEVICE", "").endswith("bf16")
 TOLERANCE, SPREADS, CANCELLED = (5e-2, 4, 1e-3) if BFLOAT16 else (1e-4, 8, 1e-5)
 ZERO = 1e-6  # outputs may be 0 but for rounding: what is subtracted from its own mean
 HERE = pathlib.Path(__file__).parent

@@ -5,12 +5,11 @@
 A line of LIST is a folder with graph.npz (by torch_graph.py) and feed.npz: arrays "dy" and one per graph input. Into the folder goes
 torch.npz: "y", the first output with batch statistics and without dropout; for every float tensor that the file holds "grad.NAME",
 d sum(y * dy) / d NAME; both in float64. "spread" and "spread.NAME" say how far float32 may take them (max|a-b|): the most of PyTorch's own
-float32 and of float64 with every number of the file and of the inputs moved by about its rounding. Where PAPA_TEST_DEVICE says that activations
-are bfloat16: of float64 with these numbers, every node's results and the gradients of both moved by about a bfloat16's rounding.
+float32 and of float64 with every number of the file and of the inputs moved by about its rounding. Where activations are bfloat16: of float64 with
+these numbers, every node's results and the gradients of those moved by about a bfloat16's rounding.
 Needs PyTorch and NumPy only. As in torch_trace.py the operators are written from ONNX's specification.
 """
 import json
-import os
 import pathlib
 import sys
 
@@ -18,10 +17,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from common import BFLOAT16
 from torch_trace import Network, auto_pads, pad, slice_
 
 
-BFLOAT16 = os.environ.get("PAPA_TEST_DEVICE", "").endswith("bf16")
 ROUNDING = 2. ** (-8 if BFLOAT16 else -24)
 
 
