@@ -89,6 +89,14 @@ static const Case cases[] = {
     {"BatchNormalization", 15, "1x3x1x1 " BATCHNORM("3"), "epsilon=.5", CANCELS, 1},
     {"BatchNormalization", 15, "g4x3x3x3 " BATCHNORM("3"), "", RELU, 1},
 
+    {"LayerNormalization", 17, "2x3x4x5 w5 w5", "", 0, 1},
+    {"LayerNormalization", 17, "2x3x4 w3x4 w3x4", "axis=1 epsilon=.001", 0, 1},
+    {"LayerNormalization", 17, "7x33 w33", "", 0, 1},
+    {"LayerNormalization", 17, "3x1031 w1031 w1031", "", 0, 1},
+    {"LayerNormalization", 17, "g65x9 w9 w9", "", 0, 1},
+    {"LayerNormalization", 17, "5x1 w1 w1", "epsilon=.5", CANCELS, 1},
+    {"LayerNormalization", 17, "0x5 w5 w5", "", 0, 1},
+
     /* pooling */
     {"MaxPool", 12, "2x3x5x4", "kernel_shape=[3,2] strides=[2,1] pads=[1,0,2,1]", 0, 1},
     {"MaxPool", 12, "2x8x6x6", "kernel_shape=[2,2] strides=[2,2]", 0, 1},
