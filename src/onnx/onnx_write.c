@@ -13,7 +13,7 @@
 /* What becomes of one tensor. */
 typedef struct Plan {
     const PapaTensorRecord *record; /* NULL: added by the edit */
-    PapaPiece raw;                  /* the elements, where they lie in one piece */
+    PapaPiece raw;                  /* the elements, where they lie in one piece or are made */
     bool is_new;                    /* raw is not what the record's own fields say */
     bool is_external;               /* in what we write */
 } Plan;
@@ -22,14 +22,14 @@ static Plan plan_tensor(const PapaAssembly *assembly, const PapaEdit *edit, uint
 {
     bool is_added = index >= edit->onnx->n_records;
     Plan plan = {.record = is_added ? NULL : &edit->onnx->records[index]};
-    bool is_edited = is_added || edit->values[index].data;
+    bool is_edited = is_added || papa_edit_sets(edit, index);
     if (is_added)
         plan.raw = edit->added[index - edit->onnx->n_records].raw;
     else
-        plan.raw = is_edited ? edit->values[index] : (PapaPiece){plan.record->data, plan.record->bytes};
+        plan.raw = is_edited ? edit->values[index] : papa_piece(plan.record->data, plan.record->bytes);
     bool was_external = plan.record && plan.record->storage == PAPA_STORAGE_EXTERNAL;
     bool can_move = (is_added || (plan.record->is_initializer && !plan.record->is_segment)) && plan.raw.bytes >= BIG_TENSOR;
-    plan.is_external = plan.raw.data && plan.raw.bytes && (was_external || (assembly->move_big && can_move));
+    plan.is_external = (plan.raw.data || plan.raw.fill) && plan.raw.bytes && (was_external || (assembly->move_big && can_move));
     plan.is_new = is_edited || was_external || plan.is_external;
     return plan;
 }
@@ -38,7 +38,10 @@ static Plan plan_tensor(const PapaAssembly *assembly, const PapaEdit *edit, uint
 static PapaStatus place_external(PapaAssembly *assembly, PapaPiece raw, uint64_t *offset)
 {
     static const unsigned char zeros[ALIGNMENT];
-    char *key = papa_arena_printf(&assembly->arena, "%p+%zu", (const void *)raw.data, raw.bytes);
+    const PapaFill *fill = raw.fill;
+    char *key = !fill ? papa_arena_printf(&assembly->arena, "%p+%zu", (const void *)raw.data, raw.bytes)
+                      : papa_arena_printf(&assembly->arena, "%llx(%p)+%lldx%u", (unsigned long long)(uintptr_t)fill->fill,
+                            fill->context ? fill->context : (const void *)fill, (long long)fill->count, fill->bits);
     if (!key)
         return PAPA_ERR_MEMORY;
     const int64_t *known = papa_name_map_find(&assembly->placed, key);
@@ -49,7 +52,7 @@ static PapaStatus place_external(PapaAssembly *assembly, PapaPiece raw, uint64_t
     PAPA_TRY(papa_rope_add(&assembly->data, zeros, -assembly->data.bytes % ALIGNMENT));
     *offset = assembly->data.bytes;
     PAPA_TRY(papa_name_map_add(&assembly->placed, key, (int64_t)*offset, NULL));
-    return papa_rope_add(&assembly->data, raw.data, raw.bytes);
+    return papa_rope_add_piece(&assembly->data, raw);
 }
 
 static PapaStatus add_entry(PapaBuffer *to, const char *key, const char *value)
@@ -117,7 +120,7 @@ static PapaStatus elements_fields(PapaAssembly *assembly, PapaRope *out, const P
     if (!plan->is_new)
         return original_fields(out, plan->record);
     PapaRope raw = {0};
-    PapaStatus status = papa_rope_add(&raw, plan->raw.data, plan->raw.bytes);
+    PapaStatus status = papa_rope_add_piece(&raw, plan->raw);
     if (!status)
         status = papa_rope_add_field(out, &assembly->arena, FIELD_TENSOR_RAW_DATA, &raw);
     papa_rope_free(&raw);
@@ -401,14 +404,47 @@ static PapaStatus assemble_edit(PapaAssembly *assembly, void *context)
     return status;
 }
 
+/* ---------------------------------------------------------------- elements that are made */
+
+/* Elements of the longest range: whole bytes, and as aligned as its beginning. */
+static int64_t fill_most(const PapaFill *fill)
+{
+    return (int64_t)(PAPA_FILL_BYTES / (64 * fill->bits) * 512);
+}
+
+static size_t fill_bytes(const PapaFill *fill, int64_t n)
+{
+    return ((size_t)n * fill->bits + 7) / 8;
+}
+
+/* All of them at once; PapaRaw's owner. */
+static PapaStatus make_elements(PapaRaw *out, const PapaFill *fill)
+{
+    size_t bytes = fill_bytes(fill, fill->count);
+    unsigned char *chunk = aligned_alloc(64, (bytes / 64 + 1) * 64);
+    PapaStatus status = chunk ? PAPA_OK : papa_fail_memory(bytes, "a tensor's elements");
+    for (int64_t first = 0, n; first < fill->count && !status; first += n) {
+        n = fill->count - first < fill_most(fill) ? fill->count - first : fill_most(fill);
+        status = fill->fill(fill->context, chunk + fill_bytes(fill, first), first, n);
+    }
+    if (status)
+        free(chunk);
+    else
+        *out = (PapaRaw){.data = chunk, .bytes = bytes, .owned = chunk};
+    return status;
+}
+
 PapaStatus papa_edit_raw(PapaRaw *out, const PapaEdit *edit, uint32_t index)
 {
-    if (index >= edit->onnx->n_records || edit->values[index].data) {
-        PapaPiece raw = index >= edit->onnx->n_records ? edit->added[index - edit->onnx->n_records].raw : edit->values[index];
-        *out = (PapaRaw){.data = raw.data, .bytes = raw.bytes};
-        return PAPA_OK;
-    }
-    return papa_record_raw(out, &edit->onnx->records[index]);
+    *out = (PapaRaw){0};
+    bool is_added = index >= edit->onnx->n_records;
+    if (!is_added && !papa_edit_sets(edit, index))
+        return papa_record_raw(out, &edit->onnx->records[index]);
+    PapaPiece raw = is_added ? edit->added[index - edit->onnx->n_records].raw : edit->values[index];
+    if (raw.fill)
+        return make_elements(out, raw.fill);
+    *out = (PapaRaw){.data = raw.data, .bytes = raw.bytes};
+    return PAPA_OK;
 }
 
 /* ---------------------------------------------------------------- files */
@@ -421,12 +457,27 @@ void papa_assembly_free(PapaAssembly *assembly)
     papa_arena_free(&assembly->arena);
 }
 
+static PapaStatus write_fill(PapaWriter *writer, const PapaFill *fill, unsigned char *chunk)
+{
+    for (int64_t first = 0, n; first < fill->count; first += n) {
+        n = fill->count - first < fill_most(fill) ? fill->count - first : fill_most(fill);
+        PAPA_TRY(fill->fill(fill->context, chunk, first, n));
+        PAPA_TRY(papa_writer_write(writer, chunk, fill_bytes(fill, n)));
+    }
+    return PAPA_OK;
+}
+
 static PapaStatus write_rope(PapaWriter *writer, const PapaRope *rope, const char *path)
 {
     PAPA_TRY(papa_writer_open(writer, path));
-    for (size_t i = 0; i < rope->n; i++)
-        PAPA_TRY(papa_writer_write(writer, rope->pieces[i].data, rope->pieces[i].bytes));
-    return papa_writer_sync(writer);
+    unsigned char *chunk = aligned_alloc(64, PAPA_FILL_BYTES);
+    PapaStatus status = chunk ? PAPA_OK : papa_fail_memory(PAPA_FILL_BYTES, "a part of a tensor");
+    for (size_t i = 0; i < rope->n && !status; i++) {
+        const PapaPiece *piece = &rope->pieces[i];
+        status = piece->fill ? write_fill(writer, piece->fill, chunk) : papa_writer_write(writer, piece->data, piece->bytes);
+    }
+    free(chunk);
+    return status ? status : papa_writer_sync(writer);
 }
 
 /* Both files are complete on the disk before either appears under its name; the one that is referred to comes first. */
