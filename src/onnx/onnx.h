@@ -116,6 +116,13 @@ typedef struct PapaTensorPlace {
  * information hold. The list and the paths lie in the arena. */
 PapaStatus papa_onnx_tensors(PapaTensorPlace **out, size_t *n, PapaArena *arena, const PapaOnnx *onnx);
 
+/* The tensor's index in that list; -1: not a tensor of this model. */
+int64_t papa_tensor_index(const PapaOnnx *onnx, const Onnx__TensorProto *tensor);
+
+/* Where the elements lie in raw form in a mapped file; NULL: nowhere in one piece, or there are none. Tensors at one place share
+ * their elements. */
+const void *papa_tensor_data(const PapaOnnx *onnx, const Onnx__TensorProto *tensor);
+
 /* ---------------------------------------------------------------- attributes of a node
  * The default is returned where the attribute is absent; one of the wrong type is PAPA_ERR_FORMAT, naming node and attribute. */
 

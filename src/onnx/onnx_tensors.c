@@ -116,6 +116,18 @@ PapaStatus papa_onnx_tensors(PapaTensorPlace **out, size_t *n, PapaArena *arena,
     return status;
 }
 
+int64_t papa_tensor_index(const PapaOnnx *onnx, const Onnx__TensorProto *tensor)
+{
+    const PapaTensorRecord *record = papa_tensor_record(onnx, tensor);
+    return record ? record - onnx->records : -1;
+}
+
+const void *papa_tensor_data(const PapaOnnx *onnx, const Onnx__TensorProto *tensor)
+{
+    const PapaTensorRecord *record = papa_tensor_record(onnx, tensor);
+    return record && papa_type_info(record->type) && !record->is_segment && record->bytes ? record->data : NULL;
+}
+
 /* ---------------------------------------------------------------- equality */
 
 static bool same_shape(const Onnx__TensorProto *x, const Onnx__TensorProto *y)
