@@ -159,8 +159,8 @@ typedef PapaStatus papa_tensor_fill_fn(void *context, void *to, int64_t first, i
 
 /* papa_edit_set_tensor with elements that are produced while the file is written, for tensors that shall not lie in memory, of
  * any type whose size is known (papa_type_bits). fill is asked for ranges that follow each other from element 0 on, tensor by
- * tensor in the order in which they are written, from the writing thread; each range but a tensor's last has a multiple of
- * 8 elements. If it fails the write fails with its status and message and leaves nothing behind. Whoever writes or compares the
+ * tensor in the order in which they are written, while another thread writes the range before; each range but a tensor's last has a
+ * multiple of 512 elements. If it fails the write fails with its status and message and leaves nothing behind. Whoever writes or compares the
  * tensor again asks again and must get the same. Tensors of equal size and type with the same fill and context (not NULL) are
  * stored once where they are external. context must outlive the edit. Errors: as papa_edit_set_tensor. */
 PapaStatus papa_edit_set_tensor_from(PapaEdit *edit, const Onnx__TensorProto *tensor, papa_tensor_fill_fn *fill, void *context);

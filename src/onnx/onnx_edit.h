@@ -84,6 +84,14 @@ static inline bool papa_edit_sets(const PapaEdit *edit, size_t record)
 /* Serializes a message into the arena; NULL when memory runs out. */
 unsigned char *papa_pack_message(PapaArena *arena, const ProtobufCMessage *message, size_t *bytes);
 
+/* ---- elements that callbacks make (onnx_fill.c) */
+
+/* All of them at once, owned by out. */
+PapaStatus papa_fill_make(PapaRaw *out, const PapaFill *fill);
+
+/* Writes a rope to the end, making what is to be made in ranges of PAPA_FILL_BYTES. */
+PapaStatus papa_rope_write(const PapaRope *rope, PapaWriter *writer);
+
 /* ---- writing (onnx_write.c) */
 
 #define PAPA_MODEL_LIMIT ((uint64_t)INT32_MAX) /* bytes; protobuf's limit for one message */

@@ -404,36 +404,6 @@ static PapaStatus assemble_edit(PapaAssembly *assembly, void *context)
     return status;
 }
 
-/* ---------------------------------------------------------------- elements that are made */
-
-/* Elements of the longest range: whole bytes, and as aligned as its beginning. */
-static int64_t fill_most(const PapaFill *fill)
-{
-    return (int64_t)(PAPA_FILL_BYTES / (64 * fill->bits) * 512);
-}
-
-static size_t fill_bytes(const PapaFill *fill, int64_t n)
-{
-    return ((size_t)n * fill->bits + 7) / 8;
-}
-
-/* All of them at once; PapaRaw's owner. */
-static PapaStatus make_elements(PapaRaw *out, const PapaFill *fill)
-{
-    size_t bytes = fill_bytes(fill, fill->count);
-    unsigned char *chunk = aligned_alloc(64, (bytes / 64 + 1) * 64);
-    PapaStatus status = chunk ? PAPA_OK : papa_fail_memory(bytes, "a tensor's elements");
-    for (int64_t first = 0, n; first < fill->count && !status; first += n) {
-        n = fill->count - first < fill_most(fill) ? fill->count - first : fill_most(fill);
-        status = fill->fill(fill->context, chunk + fill_bytes(fill, first), first, n);
-    }
-    if (status)
-        free(chunk);
-    else
-        *out = (PapaRaw){.data = chunk, .bytes = bytes, .owned = chunk};
-    return status;
-}
-
 PapaStatus papa_edit_raw(PapaRaw *out, const PapaEdit *edit, uint32_t index)
 {
     *out = (PapaRaw){0};
@@ -442,7 +412,7 @@ PapaStatus papa_edit_raw(PapaRaw *out, const PapaEdit *edit, uint32_t index)
         return papa_record_raw(out, &edit->onnx->records[index]);
     PapaPiece raw = is_added ? edit->added[index - edit->onnx->n_records].raw : edit->values[index];
     if (raw.fill)
-        return make_elements(out, raw.fill);
+        return papa_fill_make(out, raw.fill);
     *out = (PapaRaw){.data = raw.data, .bytes = raw.bytes};
     return PAPA_OK;
 }
@@ -457,27 +427,11 @@ void papa_assembly_free(PapaAssembly *assembly)
     papa_arena_free(&assembly->arena);
 }
 
-static PapaStatus write_fill(PapaWriter *writer, const PapaFill *fill, unsigned char *chunk)
-{
-    for (int64_t first = 0, n; first < fill->count; first += n) {
-        n = fill->count - first < fill_most(fill) ? fill->count - first : fill_most(fill);
-        PAPA_TRY(fill->fill(fill->context, chunk, first, n));
-        PAPA_TRY(papa_writer_write(writer, chunk, fill_bytes(fill, n)));
-    }
-    return PAPA_OK;
-}
-
 static PapaStatus write_rope(PapaWriter *writer, const PapaRope *rope, const char *path)
 {
     PAPA_TRY(papa_writer_open(writer, path));
-    unsigned char *chunk = aligned_alloc(64, PAPA_FILL_BYTES);
-    PapaStatus status = chunk ? PAPA_OK : papa_fail_memory(PAPA_FILL_BYTES, "a part of a tensor");
-    for (size_t i = 0; i < rope->n && !status; i++) {
-        const PapaPiece *piece = &rope->pieces[i];
-        status = piece->fill ? write_fill(writer, piece->fill, chunk) : papa_writer_write(writer, piece->data, piece->bytes);
-    }
-    free(chunk);
-    return status ? status : papa_writer_sync(writer);
+    PAPA_TRY(papa_rope_write(rope, writer));
+    return papa_writer_sync(writer);
 }
 
 /* Both files are complete on the disk before either appears under its name; the one that is referred to comes first. */

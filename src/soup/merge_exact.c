@@ -116,11 +116,10 @@ static inline double two_sum(double *sum, double a, double b)
     return (a - of_a) + (b - of_b);
 }
 
-PAPA_SIMD static void begin_sums(Sums *restrict sums, const double *restrict x, int64_t count)
+PAPA_SIMD static void begin_sums(Sums *restrict sums, const double *restrict x, const double *restrict y, int64_t count)
 {
     for (int64_t i = 0; i < count; i++) {
-        sums->sum[i] = x[i];
-        sums->rest[i] = 0;
+        sums->rest[i] = two_sum(&sums->sum[i], x[i], y[i]);
         sums->lost[i] = 0;
     }
 }
@@ -131,6 +130,39 @@ PAPA_SIMD static void add_row(Sums *restrict sums, const double *restrict x, int
         double error = two_sum(&sums->sum[i], sums->sum[i], x[i]);
         sums->lost[i] += fabs(two_sum(&sums->rest[i], sums->rest[i], error));
     }
+}
+
+/* Whether the divisions below may be trusted with a sum. Not where nearly all of it cancelled, so that the rest is no longer small. */
+static inline bool is_usual(double sum, double rest, double lost)
+{
+    double size = fabs(sum);
+    return lost == 0 && fabs(rest) <= size * 0x1p-40 && size <= DBL_MAX && (size >= LEAST || size == 0);
+}
+
+/* (sum + rest) / n, rounded to odd at ODD_BITS bits: rounded to nearest at one bit less, and moved half a step to where what is
+ * left lies. n times a number of so few bits is exact, and so is what it leaves of the sum. True if all sums were usual. */
+#define ODD_BITS 37
+#define ODD_STEP ((uint64_t)1 << (53 - ODD_BITS))
+
+PAPA_SIMD static bool divide_to_odd(double *restrict to, Sums *restrict sums, int n, int64_t count)
+{
+    double terms = n, inverse = 1 / terms;
+    uint64_t n_lost = 0;
+    for (int64_t i = 0; i < count; i++) {
+        double sum = sums->sum[i], rest = sums->rest[i], near = sum * inverse;
+        uint64_t bits;
+        memcpy(&bits, &near, sizeof bits);
+        bits = (bits + ODD_STEP) & ~(2 * ODD_STEP - 1);
+        memcpy(&near, &bits, sizeof near);
+        double left = (sum - near * terms) + rest;
+        uint64_t outward = (left > 0) == (near > 0) ? ODD_STEP : -ODD_STEP;
+        bits += left != 0 ? outward : 0;
+        memcpy(&to[i], &bits, sizeof bits);
+        bool usual = is_usual(sum, rest, sums->lost[i]);
+        sums->lost[i] = usual ? 0 : 1;
+        n_lost += !usual;
+    }
+    return n_lost == 0;
 }
 
 /* t - n q, exactly where q is about t / n: n times the halves of q has no rounding, and what is left of t is small. */
@@ -144,40 +176,33 @@ static inline double remainder_of(double t, double n, double q)
     return (t - high * n) - (q - high) * n;
 }
 
-/* The other neighbour of the exact value, if it is the odd one. residue: has the sign of exact - value; 0: value is exact. */
-static inline double round_to_odd(double value, double residue)
-{
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    uint64_t even = residue != 0 ? ~bits & 1 : 0, outward = (residue > 0) == (value > 0);
-    bits += outward ? even : -even;
-    memcpy(&value, &bits, sizeof bits);
-    return value;
-}
-
-/* Divides the sums, (sum + rest) / n. What is added to a zero is chosen, not added: -0 + 0 would lose the sign. */
-PAPA_SIMD static void divide_sums(double *restrict to, Sums *restrict sums, int n, int64_t count, bool to_odd)
+/* (sum + rest) / n to nearest, but for the rounding of a correction. -0 stays: a correction of 0 is not added. */
+PAPA_SIMD static bool divide_to_nearest(double *restrict to, Sums *restrict sums, int n, int64_t count)
 {
     double terms = n, inverse = 1 / terms;
+    uint64_t n_lost = 0;
     for (int64_t i = 0; i < count; i++) {
-        double sum, rest = two_sum(&sum, sums->sum[i], sums->rest[i]);
-        sum = sums->rest[i] == 0 ? sums->sum[i] : sum;
-        double near = sum * inverse, left = remainder_of(sum, terms, near) + rest;
-        near = left == 0 ? near : near + left * inverse;
-        double residue = remainder_of(sum, terms, near) + rest;
-        to[i] = to_odd ? round_to_odd(near, residue) : near;
-        bool usual = sum == 0 || (fabs(sum) >= LEAST && fabs(sum) <= DBL_MAX);
-        sums->lost[i] = sums->lost[i] == 0 && usual ? 0 : 1;
+        double sum = sums->sum[i], rest = sums->rest[i], near = sum * inverse, left = remainder_of(sum, terms, near) + rest;
+        to[i] = left == 0 ? near : near + left * inverse;
+        bool usual = is_usual(sum, rest, sums->lost[i]);
+        sums->lost[i] = usual ? 0 : 1;
+        n_lost += !usual;
     }
+    return n_lost == 0;
 }
 
 void papa_merge_exact_mean(double *to, const double *const *rows, int n, int64_t count, bool to_odd)
 {
     Sums sums;
-    begin_sums(&sums, rows[0], count);
-    for (int k = 1; k < n; k++)
+    if (n == 1) {
+        memcpy(to, rows[0], (size_t)count * sizeof *to);
+        return;
+    }
+    begin_sums(&sums, rows[0], rows[1], count);
+    for (int k = 2; k < n; k++)
         add_row(&sums, rows[k], count);
-    divide_sums(to, &sums, n, count, to_odd);
+    if ((to_odd ? divide_to_odd : divide_to_nearest)(to, &sums, n, count))
+        return;
     for (int64_t i = 0; i < count; i++)
         if (sums.lost[i] != 0)
             to[i] = fixed_mean(rows, n, i, to_odd);

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PAPA_MERGE_BLOCK 1024
+#define PAPA_MERGE_BLOCK 512 /* three rows and their sums lie in a first-level cache */
 
 typedef enum PapaMergeTrim {
     PAPA_TRIM_NONE,
