@@ -310,25 +310,28 @@ static PapaStatus add_job(PapaMerge *merge, PapaEdit *edit, const Side *sides, s
     return papa_edit_set_tensor_from(edit, target, papa_merge_fill, !added && shares_elements(merge, earlier, job) ? earlier : job);
 }
 
-/* A tensor of the first model: looks at what the others have, and tells the edit. */
-static PapaStatus take_tensor(PapaMerge *merge, PapaEdit *edit, const Side *sides, size_t tensor, PapaNameMap *jobs)
+/* Whether all models have something for this tensor of the first. */
+static bool is_paired(const PapaMerge *merge, const Side *sides, size_t tensor)
 {
-    const PapaTensorPlace *place = &sides[0].places[tensor];
     for (int s = 1; s < merge->n_sources; s++)
         if (!sides[s].tensors[tensor].tensor)
-            return PAPA_OK;
-    for (int s = 1; s < merge->n_sources; s++)
-        PAPA_TRY(check_source(merge, place, sides, s));
-    if (!papa_type_is_float(place->tensor->data_type) || papa_tensor_count(place->tensor) == 0)
-        return PAPA_OK;
-    if (merge->options.tensor_weights) {
-        PapaStatus status = check_weights(merge->options.tensor_weights + tensor * (size_t)merge->n, merge->n, &merge->options);
-        if (status)
-            return papa_fail_in(status, "'%s'", place->path);
-    }
-    return add_job(merge, edit, sides, tensor, jobs);
+            return false;
+    return true;
 }
 
+static PapaStatus check_tensor(const PapaMerge *merge, const Side *sides, size_t tensor)
+{
+    const PapaTensorPlace *place = &sides[0].places[tensor];
+    const double *weights = merge->options.tensor_weights;
+    for (int s = 1; s < merge->n_sources; s++)
+        PAPA_TRY(check_source(merge, place, sides, s));
+    if (!weights || !papa_type_is_float(place->tensor->data_type))
+        return PAPA_OK;
+    PapaStatus status = check_weights(weights + tensor * (size_t)merge->n, merge->n, &merge->options);
+    return status ? papa_fail_in(status, "'%s'", place->path) : PAPA_OK;
+}
+
+/* Everything is looked at before the edit is told of anything. */
 static PapaStatus take_tensors(PapaMerge *merge, PapaEdit *edit)
 {
     Side *sides = PAPA_NEW_ARRAY(&merge->arena, Side, merge->n_sources);
@@ -337,7 +340,13 @@ static PapaStatus take_tensors(PapaMerge *merge, PapaEdit *edit)
     for (int s = 0; s < merge->n_sources && !status; s++)
         status = open_side(&merge->arena, s ? &sides[0] : &sides[s], &merge->models[s], &sides[s]);
     for (size_t i = 0; !status && i < sides[0].n_places; i++)
-        status = take_tensor(merge, edit, sides, i, &jobs);
+        if (is_paired(merge, sides, i))
+            status = check_tensor(merge, sides, i);
+    for (size_t i = 0; !status && i < sides[0].n_places; i++) {
+        const Onnx__TensorProto *tensor = sides[0].places[i].tensor;
+        if (is_paired(merge, sides, i) && papa_type_is_float(tensor->data_type) && papa_tensor_count(tensor) > 0)
+            status = add_job(merge, edit, sides, i, &jobs);
+    }
     papa_name_map_free(&jobs);
     return status;
 }

@@ -87,9 +87,10 @@ typedef struct PapaMergeModel {
  * edited. inputs[0].tensors must be NULL. base: NULL for methods without one. The models must outlive the merge and the merge the edit's writing;
  * inputs, base and options are copied, but for contexts and the lists of tensors.
  *
- * Errors, all found before anything is written: PAPA_ERR_ARGUMENT (options; the wrong number of inputs, base missing or not wanted);
+ * Errors, all found before edit is changed: PAPA_ERR_ARGUMENT (options; the wrong number of inputs, base missing or not wanted);
  * PAPA_ERR_MISMATCH: a tensor that only one model has, types or shapes that differ, tensors of integers, strings or booleans that differ
- * (names tensor, files and first element); PAPA_ERR_UNSUPPORTED: quantised weights that differ (integers and floats of 8 bits or fewer). */
+ * (names tensor, files and first element); PAPA_ERR_UNSUPPORTED: quantised weights that differ (integers and floats of 8 bits or fewer). After
+ * PAPA_ERR_MEMORY edit must not be written. */
 typedef struct PapaMerge PapaMerge;
 PapaStatus papa_merge_new(PapaMerge **out, PapaEdit *edit, const PapaMergeModel *inputs, int n, const PapaMergeModel *base,
     const PapaMergeOptions *options);
