@@ -153,17 +153,15 @@ static bool same_bytes(const PapaTensorRecord *x, const PapaTensorRecord *y)
     return x->storage == y->storage && x->end - x->body == y->end - y->body && !memcmp(x->body, y->body, (size_t)(x->end - x->body));
 }
 
-/* Index of the first of n elements that differs, or n. Bits behind the last element count for nothing. */
+/* Index of the first of n elements that differs; n or more where only bits behind the last one do, or none. */
 static int64_t first_difference(const unsigned char *x, const unsigned char *y, size_t bits, int64_t n)
 {
     size_t bytes = ((size_t)n * bits + 7) / 8;
     if (!memcmp(x, y, bytes))
         return n;
     for (size_t i = 0; i < bytes; i++)
-        if (x[i] != y[i]) {
-            int64_t at = (int64_t)((i * 8 + (size_t)__builtin_ctz(x[i] ^ y[i])) / bits);
-            return at < n ? at : n;
-        }
+        if (x[i] != y[i])
+            return (int64_t)((i * 8 + (size_t)__builtin_ctz(x[i] ^ y[i])) / bits);
     return n;
 }
 

@@ -3,7 +3,6 @@
 #include "base/simd.h"
 #include "soup/merge_math.h"
 
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -132,11 +131,12 @@ PAPA_SIMD static void add_row(Sums *restrict sums, const double *restrict x, int
     }
 }
 
-/* Whether the divisions below may be trusted with a sum. Not where nearly all of it cancelled, so that the rest is no longer small. */
+/* Whether the divisions below may be trusted with a sum. Not where nearly all of it cancelled, so that the rest is no longer small;
+ * nor where it is infinite or NaN, which makes the rest NaN. */
 static inline bool is_usual(double sum, double rest, double lost)
 {
     double size = fabs(sum);
-    return lost == 0 && fabs(rest) <= size * 0x1p-40 && size <= DBL_MAX && (size >= LEAST || size == 0);
+    return lost == 0 && fabs(rest) <= size * 0x1p-40 && (size >= LEAST || size == 0);
 }
 
 /* (sum + rest) / n, rounded to odd at ODD_BITS bits: rounded to nearest at one bit less, and moved half a step to where what is

@@ -119,7 +119,7 @@ static PapaStatus prepare_slerp(PapaMergeJob *job)
 {
     double sums[3], t = job->merge->options.t;
     PAPA_TRY(sum_pass(job, slice_angle, sums, 3));
-    double norms = sqrt(sums[0]) * sqrt(sums[1]), cosine = norms > 0 ? sums[2] / norms : 1;
+    double norms = sqrt(sums[0]) * sqrt(sums[1]), cosine = sums[2] / norms; /* NaN where a norm is 0 */
     job->weights[0] = 1 - t;
     job->weights[1] = t;
     if (fabs(cosine) <= NEARLY_PARALLEL) {

@@ -145,6 +145,28 @@ static void test_slerp(void)
     check_merge("slerp, zero", &options, false, 2, (double[]){0, 0, 4, 8}, (double[]){1, 2}, 2, 0);
 }
 
+/* The angle is the whole tensor's: one has its first half, the other its second. */
+static void test_long_slerp(void)
+{
+    enum { N = 20000 };
+    static float halves[2][N];
+    static double found[N];
+    Case c = {.n_models = 2};
+    PapaMergeOptions options = defaults(PAPA_MERGE_SLERP);
+    for (int k = 0; k < 2; k++) {
+        for (int i = 0; i < N / 2; i++)
+            halves[k][k * N / 2 + i] = 1;
+        PapaBuffer tensor = float_tensor("w", halves[k], N), model = model_of_tensor(&tensor);
+        CHECK_OK(open_bytes(&c.onnx[k], input_path(k), &model));
+        c.models[k].onnx = c.onnx[k];
+    }
+    CHECK_OK(papa_edit_new(&c.edit, c.onnx[0]));
+    CHECK_OK(merge_case(&c, &options, false, found, N));
+    CHECK_NEAR(found[0], sqrt(0.5), 1e-7);
+    CHECK_NEAR(found[N - 1], sqrt(0.5), 1e-7);
+    close_case(&c);
+}
+
 static void test_differences(void)
 {
     /* base 10 10 10 -0; differences 1 -2 4 0 and 3 2 -8 0 */
@@ -377,6 +399,8 @@ static void test_exact_hard(void)
     /* A middle of two floats, and just beside it: the mean of 2 with a third that only the rest of the sum can hold. */
     double middle = 1 + 0x1p-24;
     CHECK((float)mean_of(3, (double[]){3 * middle, 0, 0}, true) == 1 && (float)mean_of(3, (double[]){3 * middle, tiny, 0}, true) == 1 + 0x1p-23f);
+    /* 2^-140 is more than the rest of the sum can hold while it holds 2^-60. */
+    CHECK((float)mean_of(4, (double[]){4 * middle, 0x1p-60, 0x1p-140, -0x1p-60}, true) == 1 + 0x1p-23f);
     CHECK((float)mean_of(3, (double[]){3 * middle, -tiny, 0}, true) == 1 && (float)mean_of(3, (double[]){-3 * middle, -tiny, 0}, true) == -1 - 0x1p-23f);
     CHECK(papa_double_to_bfloat16(mean_of(2, (double[]){1, 1 + 0x1p-7 + 0x1p-60 * 0}, true)) == 0x3f80); /* 1 + 2^-8: to even */
 }
@@ -512,6 +536,25 @@ static void check_types_refused(PapaBuffer *x, PapaBuffer *y, const char *text)
     c.models[0].onnx = c.onnx[0], c.models[1].onnx = c.onnx[1];
     CHECK_OK(papa_edit_new(&c.edit, c.onnx[0]));
     CHECK_FAILS(papa_merge_new(&merge, c.edit, c.models, 2, NULL, &options), PAPA_ERR_MISMATCH, text);
+    close_case(&c);
+}
+
+/* The second model has one tensor more. */
+static void test_extra_tensor(void)
+{
+    PapaBuffer graph = {0}, more = {0}, w = float_tensor("w", &(float){1}, 1), w2 = float_tensor("w", &(float){2}, 1), x = float_tensor("x", &(float){3}, 1);
+    Case c = {.n_models = 2};
+    PapaMerge *merge;
+    PapaMergeOptions options = defaults(PAPA_MERGE_MEAN);
+    put_message(&graph, FIELD_GRAPH_INITIALIZER, &w);
+    put_message(&more, FIELD_GRAPH_INITIALIZER, &w2);
+    put_message(&more, FIELD_GRAPH_INITIALIZER, &x);
+    PapaBuffer a = model_of(&graph, 8), b = model_of(&more, 8);
+    CHECK_OK(open_bytes(&c.onnx[0], input_path(0), &a));
+    CHECK_OK(open_bytes(&c.onnx[1], input_path(1), &b));
+    c.models[0].onnx = c.onnx[0], c.models[1].onnx = c.onnx[1];
+    CHECK_OK(papa_edit_new(&c.edit, c.onnx[0]));
+    CHECK_FAILS(papa_merge_new(&merge, c.edit, c.models, 2, NULL, &options), PAPA_ERR_MISMATCH, "a.onnx has no tensor 'graph.initializer 'x'', which ");
     close_case(&c);
 }
 
@@ -713,6 +756,7 @@ int main(void)
     snprintf(out_data, sizeof out_data, "%s/out.onnx.data", folder);
     test_sums();
     test_slerp();
+    test_long_slerp();
     test_differences();
     test_identity();
     test_dare();
@@ -726,6 +770,7 @@ int main(void)
     test_exact_hard();
     test_all_places();
     test_refused();
+    test_extra_tensor();
     test_shapes_refused();
     test_options_refused();
     test_soup_of_one();

@@ -72,6 +72,8 @@ static void test_loops(void)
     PapaRng rng = papa_rng(1, PAPA_RNG_TEST, 0, 0, 0);
     for (int i = 0; i < N; i++) {
         values[i] = ldexp(papa_rng_normal(&rng), (int)papa_rng_below(&rng, 80) - 40);
+        if (i % 3 == 0) /* just above the middle of two halves: odd multiples of half a unit, and a little */
+            values[i] = 1 + (2 * i + 1) * (i % 2 ? 0x1p-11 : 0x1p-8) + 0x1p-40;
         singles[i] = (float)values[i];
     }
     for (size_t t = 0; t < 4; t++) {
@@ -172,8 +174,8 @@ static void check_ranges(int form)
         }
         CHECK(wrong == 0, "form %d, [%d, +%d): %d", form, (int)first, (int)n, wrong);
     }
-    static const int64_t beyond[][2] = {{-1, 1}, {0, N + 1}, {N + 1, 0}, {1, INT64_MAX}, {1, -1}};
-    for (size_t i = 0; i < 5; i++)
+    static const int64_t beyond[][2] = {{-1, 1}, {0, N + 1}, {N + 1, 0}, {1, INT64_MAX}, {1, -1}, {1, N}};
+    for (size_t i = 0; i < 6; i++)
         CHECK_FAILS(papa_reader_doubles(&reader, single_range, beyond[i][0], beyond[i][1]), PAPA_ERR_MISMATCH, "tensor 'W': has 5000 elements");
     CHECK_FAILS(papa_reader_int64(&reader, (int64_t *)raw, 0, 1), PAPA_ERR_UNSUPPORTED, "an integer type");
     papa_onnx_close(onnx);
@@ -468,6 +470,19 @@ static void test_fill_ensemble(void)
     float found[2];
     CHECK(!papa_tensor_read_float(written, papa_attr_find(g->node[3], "value")->t, found, 2) && found[0] == 1 && found[1] == 2);
     papa_onnx_close(written);
+
+    /* One more with the same edit shares all of it; another edit's Constant is its own, even where it makes the same. */
+    PapaEdit *twin;
+    Counting of_twin = counting(TYPE(FLOAT));
+    CHECK_OK(papa_edit_new(&twin, onnx));
+    CHECK_OK(papa_edit_set_tensor_from(twin, papa_attr_find(papa_onnx_graph(onnx)->node[0], "value")->t, count_up, &of_twin));
+    PapaEnsembleMember four[] = {members[0], members[1], members[1], {.onnx = onnx, .edit = twin, .output = "z", .weight = 1}};
+    CHECK_OK(papa_ensemble_write(four, 4, &(PapaEnsembleOptions){.output = "z"}, NULL, 0, out_path));
+    CHECK_OK(papa_onnx_open(&written, out_path));
+    CHECK(papa_onnx_graph(written)->n_node == 9, "%zu nodes", papa_onnx_graph(written)->n_node);
+    papa_onnx_close(written);
+    papa_edit_free(twin);
+
     of_a.fail_at = 2; /* while members are compared */
     CHECK_FAILS(papa_ensemble_write(members, 2, &(PapaEnsembleOptions){.output = "z"}, NULL, 0, out_path), PAPA_ERR_NUMERIC, "element 2 has no value");
     papa_edit_free(edit);
