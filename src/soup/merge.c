@@ -202,7 +202,11 @@ static PapaStatus check_source(const PapaMerge *merge, const PapaTensorPlace *pl
     }
     if (!papa_type_is_float(x->data_type))
         return check_equal(merge, place, sides, s);
-    bool same_shape = source->read ? papa_tensor_count(x) == papa_tensor_count(y) : same_dims(x->dims, x->n_dims, y->dims, y->n_dims);
+    bool same_shape = same_dims(x->dims, x->n_dims, y->dims, y->n_dims);
+    if (source->read)
+        same_shape = papa_tensor_count(x) == papa_tensor_count(y);
+    else if (source->transposed)
+        same_shape = x->n_dims == 2 && y->n_dims == 2 && x->dims[0] == y->dims[1] && x->dims[1] == y->dims[0];
     if (x->data_type != y->data_type || !same_shape)
         return fail_shapes(place, &sides[0], x, &sides[s], y);
     PapaTensorReader reader; /* finds segments */
@@ -265,7 +269,8 @@ static bool shares_elements(const PapaMerge *merge, const PapaMergeJob *a, const
         return false;
     for (int s = 0; s < merge->n_sources; s++) {
         const void *data = papa_tensor_data(merge->models[s].onnx, a->sources[s].tensor);
-        if (!data || a->sources[s].read || b->sources[s].read || data != papa_tensor_data(merge->models[s].onnx, b->sources[s].tensor))
+        bool is_plain = !a->sources[s].read && !b->sources[s].read && a->sources[s].transposed == b->sources[s].transposed;
+        if (!data || !is_plain || data != papa_tensor_data(merge->models[s].onnx, b->sources[s].tensor))
             return false;
     }
     return true;

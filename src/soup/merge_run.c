@@ -53,11 +53,34 @@ static PapaStatus run_pass(PapaMergeJob *job, int64_t first, int64_t n, SliceFn 
     return PAPA_OK;
 }
 
+/* Elements [first, first + n) of the transpose of a stored matrix. Rows of the result are columns of what is stored: one cache line of
+ * each of its rows serves several rows of the result. */
+static PapaStatus read_transposed(PapaMergeWorker *worker, const PapaMergeJob *job, int s, int64_t first, int64_t n)
+{
+    const Onnx__TensorProto *tensor = job->sources[s].tensor;
+    const unsigned char *data = papa_tensor_data(job->merge->models[s].onnx, tensor);
+    int64_t rows = tensor->dims[1], columns = tensor->dims[0], size = (int64_t)papa_type_bits(job->type) / 8; /* of the result */
+    unsigned char raw[BLOCK * sizeof(double)];
+    for (int64_t i = 0, row = first / columns, column = first % columns; i < n; i++) {
+        int64_t at = column * rows + row;
+        if (data)
+            memcpy(raw + i * size, data + at * size, (size_t)size);
+        else
+            PAPA_TRY(papa_reader_raw(&worker->readers[s], raw + i * size, at, 1));
+        if (++column == columns)
+            column = 0, row++;
+    }
+    papa_raw_to_doubles(worker->rows[s], job->type, raw, n);
+    return PAPA_OK;
+}
+
 static PapaStatus read_row(PapaMergeWorker *worker, const PapaMergeJob *job, int s, int64_t first, int64_t n)
 {
     const PapaMergeTensor *source = &job->sources[s];
     if (source->read)
         return source->read(source->context, worker->rows[s], first, n);
+    if (source->transposed)
+        return read_transposed(worker, job, s, first, n);
     return papa_reader_doubles(&worker->readers[s], worker->rows[s], first, n);
 }
 

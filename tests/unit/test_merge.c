@@ -651,7 +651,8 @@ static void test_given_pairs(void)
     CHECK_OK(open_bytes(&c.onnx[1], input_path(1), &b));
     CHECK_OK(papa_edit_new(&c.edit, c.onnx[0]));
     const Onnx__TensorProto *v = papa_onnx_graph(c.onnx[1])->initializer[0], *own = papa_onnx_graph(c.onnx[0])->initializer[0];
-    PapaMergeTensor pairs[2] = {{v, read_transposed, NULL}, {0}}, wrong[2] = {{own, NULL, NULL}, {0}}, straight[2] = {{v, NULL, NULL}, {0}};
+    PapaMergeTensor pairs[2] = {{.tensor = v, .read = read_transposed}}, wrong[2] = {{.tensor = own}}, straight[2] = {{.tensor = v}};
+    PapaMergeTensor turned_pairs[2] = {{.tensor = v, .transposed = true}};
     PapaMergeOptions options = defaults(PAPA_MERGE_MEAN);
     PapaMerge *merge;
     c.models[0].onnx = c.onnx[0], c.models[1].onnx = c.onnx[1];
@@ -665,6 +666,46 @@ static void test_given_pairs(void)
     CHECK_OK(merge_case(&c, &options, false, found, 6));
     for (int i = 0; i < 6; i++)
         CHECK(found[i] == i + 1, "%d: %g", i, found[i]); /* the mean of w with itself, turned twice */
+    c.models[1].tensors = turned_pairs;
+    static const double expected[] = {1, 2.5, 4, 3, 4.5, 6}; /* 1 2 3 / 4 5 6 with the columns of 1 2 / 3 4 / 5 6 */
+    CHECK_OK(merge_case(&c, &options, false, found, 6));
+    for (int i = 0; i < 6; i++)
+        CHECK(found[i] == expected[i], "%d: %g", i, found[i]);
+    close_case(&c);
+}
+
+/* A matrix that the second model has transposed, in raw form or as numbers, with rows that cross blocks and slices. */
+static void check_transposed(bool typed)
+{
+    enum { R = 41, C = 307 };
+    static uint16_t halves[2][R * C];
+    static double found[R * C];
+    Case c = {.n_models = 2};
+    PapaMergeOptions options = defaults(PAPA_MERGE_LERP);
+    options.t = 1;
+    for (int k = 0; k < 2; k++) {
+        PapaBuffer tensor = {0};
+        put_number(&tensor, FIELD_TENSOR_DIMS, k ? C : R), put_number(&tensor, FIELD_TENSOR_DIMS, k ? R : C);
+        put_number(&tensor, FIELD_TENSOR_DATA_TYPE, TYPE(BFLOAT16));
+        put_text(&tensor, FIELD_TENSOR_NAME, "w");
+        for (int i = 0; i < R * C; i++)
+            halves[k][i] = (uint16_t)i; /* any bits will do: small numbers */
+        for (int i = 0; i < R * C && k && typed; i++)
+            put_number(&tensor, FIELD_TENSOR_INT32_DATA, halves[k][i]);
+        if (!k || !typed)
+            put_bytes(&tensor, FIELD_TENSOR_RAW_DATA, halves[k], sizeof halves[k]);
+        PapaBuffer model = model_of_tensor(&tensor);
+        CHECK_OK(open_bytes(&c.onnx[k], input_path(k), &model));
+        c.models[k].onnx = c.onnx[k];
+    }
+    PapaMergeTensor pair = {.tensor = papa_onnx_graph(c.onnx[1])->initializer[0], .transposed = true};
+    c.models[1].tensors = &pair;
+    CHECK_OK(papa_edit_new(&c.edit, c.onnx[0]));
+    CHECK_OK(merge_case(&c, &options, false, found, R * C));
+    int wrong = 0;
+    for (int i = 0; i < R * C; i++)
+        wrong += found[i] != papa_bfloat16_to_float((uint16_t)(i % C * R + i / C));
+    CHECK(wrong == 0, "%d", wrong);
     close_case(&c);
 }
 
@@ -775,6 +816,8 @@ int main(void)
     test_options_refused();
     test_soup_of_one();
     test_given_pairs();
+    check_transposed(false);
+    check_transposed(true);
     test_external();
     check_threads(PAPA_MERGE_SLERP, 2);
     check_threads(PAPA_MERGE_STOCK, 4);
