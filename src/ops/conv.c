@@ -2,6 +2,7 @@
  *
  * Activations are channels-last, the weight stands in ONNX's order (K, C / group, R, S), wherever it comes from. */
 #include "graph/op.h"
+#include "graph/units.h"
 #include "graph/window.h"
 #include "kernels/conv.h"
 #include "kernels/eltwise.h"
@@ -209,9 +210,78 @@ static PapaStatus conv_backward(const PapaNode *node, const PapaRun *run)
     return PAPA_OK;
 }
 
+/* Row block q of the weight reads the channels of group q: columns of its own. Channels and rows stay in their group. */
+static void hold_groups(PapaUnits *units, const PapaValue *weight, PapaSpace *x, const PapaSpace *w, int64_t groups)
+{
+    const int64_t K = w->shape.dim[0] / groups, C = w->shape.dim[1], window = papa_shape_count_from(&w->shape, 2, w->shape.rank);
+    PapaPositions *rows = w->axis[0].positions, *channels = x->axis[1].positions;
+    int condition = papa_units_condition(units);
+    for (int64_t i = 0; rows && i < groups * K; i++)
+        papa_units_mark(units, rows->at[i], condition, i / K);
+    if (!channels || weight->kind != PAPA_VALUE_TENSOR) {
+        papa_units_fix(units, x, 1, "its weight is computed, and grouped");
+        return;
+    }
+    condition = papa_units_condition(units);
+    for (int64_t i = 0; i < groups * C; i++)
+        papa_units_mark(units, channels->at[i], condition, i / C);
+    for (int64_t i = 0; i < units->n_places; i++) { /* another convolution with the same weight */
+        const PapaPlace *place = &units->places[i];
+        PapaSpace other = {.name = x->name, .shape = {1, {groups * C}}, .axis = {{(PapaPositions *)place->positions, 1, 0}}};
+        if (place->value == weight && place->axis == 1 && place->per != place->positions->n)
+            papa_units_tie(units, x, 1, &other, 0);
+    }
+    papa_units_add_place(units, &(PapaPlace){.value = weight, .axis = 1, .positions = channels, .per = C, .far = K * C * window, .near = window,
+        .n = {K, window}, .stride = {C * window, 1}});
+}
+
+/* Each group is a unit, whose parts are its channels. axis: of x, n channels to a group. */
+static void tie_groups(PapaUnits *units, PapaSpace *x, int axis, int64_t groups, int64_t n, int32_t first)
+{
+    PapaSpace parts = {.name = x->name, .shape = {1, {groups * n}}, .axis = {{papa_units_list(units, groups * n), 1, 0}}};
+    PapaPositions *list = parts.axis[0].positions;
+    for (int64_t i = 0; list && !units->failed && i < groups * n; i++)
+        list->at[i] = (PapaPosition){first + (int32_t)(i / n), n == 1 ? 0 : papa_units_part(units, 0, (int32_t)(i % n))};
+    papa_units_tie(units, x, axis, &parts, 0);
+}
+
+static void conv_units(const PapaNode *node, PapaUnits *units)
+{
+    const int64_t groups = ((const ConvAttrs *)node->attrs)->group;
+    PapaSpace x = papa_units_in(units, node, 0), w = papa_units_in(units, node, 1), bias = papa_units_in(units, node, 2);
+    PapaSpace *y = papa_units_out(units, node, 0);
+    const int64_t K = w.shape.dim[0] / groups, C = w.shape.dim[1];
+    papa_units_plain(units, &x, 1);
+    papa_units_plain(units, &w, 0);
+    for (int k = 2; k < x.shape.rank; k++) {
+        papa_units_fix(units, &x, k, "its window slides along them");
+        papa_units_fix(units, &w, k, "");
+    }
+    y->axis[1] = w.axis[0];
+    if (groups == 1) {
+        papa_units_tie(units, &x, 1, &w, 1);
+    } else {
+        papa_units_fix(units, &w, 1, "");
+        if (K == 1 && C == 1) {
+            y->axis[1] = papa_units_tie(units, &x, 1, &w, 0);
+        } else if (units->blocks) {
+            int32_t first = papa_units_fresh(units);
+            for (int64_t q = 1; q < groups; q++)
+                papa_units_fresh(units);
+            tie_groups(units, &x, 1, groups, C, first);
+            tie_groups(units, &w, 0, groups, K, first);
+        } else {
+            units->has_blocks = true;
+            hold_groups(units, node->in[1], &x, &w, groups);
+        }
+    }
+    if (bias.shape.rank)
+        y->axis[1] = papa_units_tie(units, y, 1, &bias, 0);
+}
+
 const PapaOp papa_ops_conv[] = {
     {.type = "Conv", .since = 7, .min_in = 2, .max_in = 3, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(ConvAttrs),
-        .init = conv_init, .role = conv_role, .linear = conv_linear, .shape = conv_shape, .layout = papa_layout_channels_last,
+        .init = conv_init, .role = conv_role, .linear = conv_linear, .shape = conv_shape, .units = conv_units, .layout = papa_layout_channels_last,
         .fuses = PAPA_FUSE_RELU,
         .float32 = conv_float32, .keeps = conv_keeps, .prepare = conv_prepare, .release = conv_release, .forward = conv_forward, .backward = conv_backward},
     {0},
