@@ -12,7 +12,8 @@
 typedef struct Entry {
     int32_t unit; /* a root */
     int32_t id;   /* of the list; marks count apart */
-    int32_t part;
+    int32_t part; /* and side */
+    int32_t own;  /* the list's own name for the unit */
 } Entry;
 
 /* All that is known of one root. */
@@ -59,10 +60,25 @@ static int compare_entries(const void *a, const void *b)
     return by_unit ? by_unit : by_id ? by_id : compare_numbers(x->part, y->part);
 }
 
-static void add_entry(Search *s, PapaPosition at, int64_t id)
+/* Part and side as one number. */
+static int32_t part_of(PapaUnits *u, PapaPosition at)
 {
-    if (at.unit >= 0 && !s->units->units[at.unit].why)
-        s->entries[s->n_entries++] = (Entry){at.unit, (int32_t)id, at.part};
+    return at.side ? papa_units_part(u, papa_units_part(u, at.part, INT32_MIN), at.side) : at.part;
+}
+
+static void add_entry(Search *s, int32_t unit, int64_t id, int32_t part, int32_t own)
+{
+    if (unit >= 0 && !s->units->units[unit].why)
+        s->entries[s->n_entries++] = (Entry){unit, (int32_t)id, part, own};
+}
+
+static void add_mark(Search *s, const PapaMark *mark)
+{
+    PapaUnits *u = s->units;
+    PapaPosition at = papa_units_resolve(u, mark->position), other = papa_units_resolve(u, mark->other);
+    int32_t part = papa_units_part(u, part_of(u, at), other.unit < 0 ? mark->value : part_of(u, other));
+    if (other.unit < 0 || part_of(u, at) != part_of(u, other))
+        add_entry(s, at.unit, 2 * (int64_t)mark->id + 1, part, -1);
 }
 
 static PapaStatus collect_entries(Search *s)
@@ -75,29 +91,92 @@ static PapaStatus collect_entries(Search *s)
     if (!s->entries)
         return papa_fail_memory((size_t)most * sizeof *s->entries, "a network's units");
     for (int64_t i = 0; i < u->n_lists; i++)
-        for (int64_t k = 0; k < u->lists[i]->n; k++)
-            add_entry(s, papa_units_resolve(u, u->lists[i]->at[k]), 2 * (int64_t)u->lists[i]->id);
-    for (int64_t i = 0; i < u->n_marks; i++) {
-        PapaPosition at = papa_units_resolve(u, u->marks[i].position);
-        at.part = papa_units_part(u, at.part, u->marks[i].value);
-        add_entry(s, at, 2 * (int64_t)u->marks[i].id + 1);
-    }
+        for (int64_t k = 0; k < u->lists[i]->n; k++) {
+            PapaPosition at = papa_units_resolve(u, u->lists[i]->at[k]);
+            add_entry(s, at.unit, 2 * (int64_t)u->lists[i]->id, part_of(u, at), u->lists[i]->at[k].unit);
+        }
+    for (int64_t i = 0; i < u->n_marks; i++)
+        add_mark(s, &u->marks[i]);
     qsort(s->entries, (size_t)s->n_entries, sizeof *s->entries, compare_entries);
     return u->failed ? papa_fail(PAPA_ERR_MEMORY, "out of memory for a network's units") : PAPA_OK;
 }
 
-/* A part that stands twice in one list can't be told from itself. Equal marks say nothing more. */
-static void drop_twins(Search *s)
+/* Siblings for the next search. */
+typedef struct Family {
+    PapaSiblings *pairs;
+    int64_t n, capacity;
+} Family;
+
+static int compare_siblings(const void *a, const void *b)
+{
+    const PapaSiblings *x = a, *y = b;
+    int by_unit = compare_numbers(x->unit, y->unit);
+    return by_unit ? by_unit : compare_numbers(x->with, y->with);
+}
+
+static PapaStatus add_siblings(Family *family, PapaSiblings siblings)
+{
+    if (family->n == family->capacity) {
+        int64_t capacity = family->capacity ? 2 * family->capacity : 64;
+        PapaSiblings *larger = reallocarray(family->pairs, (size_t)capacity, sizeof *larger);
+        if (!larger)
+            return papa_fail_memory((size_t)capacity * sizeof *larger, "a network's units");
+        family->pairs = larger;
+        family->capacity = capacity;
+    }
+    family->pairs[family->n++] = siblings;
+    return PAPA_OK;
+}
+
+/* In order, and each pair once. */
+static void sort_family(Family *family)
+{
+    int64_t n = 0;
+    if (family->n)
+        qsort(family->pairs, (size_t)family->n, sizeof *family->pairs, compare_siblings);
+    for (int64_t i = 0; i < family->n; i++)
+        if (!n || compare_siblings(&family->pairs[i], &family->pairs[n - 1]) != 0)
+            family->pairs[n++] = family->pairs[i];
+    family->n = n;
+}
+
+/* The tie that made two units one: found where their ways to the root meet, as later ties are nearer to it. */
+static bool find_siblings(const PapaUnits *u, int32_t a, int32_t b, PapaSiblings *out)
+{
+    int32_t last = -1;
+    while (a != b) {
+        int32_t *lower = u->units[b].tied_to < 0 || (u->units[a].tied_to >= 0 && u->units[a].tied_at < u->units[b].tied_at) ? &a : &b;
+        last = *lower;
+        *lower = u->units[last].tied_to;
+    }
+    if (last < 0 || !u->units[last].tied_whole)
+        return false;
+    int32_t with = u->units[last].tied_to;
+    *out = last > with ? (PapaSiblings){last, with} : (PapaSiblings){with, last};
+    return true;
+}
+
+/* A part that stands twice in one list can't be told from itself: the next search shall. Where it can't, the unit stays. Equal marks say nothing
+ * more. */
+static PapaStatus drop_twins(Search *s, Family *family)
 {
     int64_t n = 0;
     for (int64_t i = 0; i < s->n_entries; i++) {
-        bool twin = n && compare_entries(&s->entries[i], &s->entries[n - 1]) == 0;
-        if (twin && s->entries[i].id % 2 == 0)
-            papa_units_pin(s->units, (PapaPosition){s->entries[i].unit, 0}, "a part of it stands twice along an axis");
-        if (!twin)
-            s->entries[n++] = s->entries[i];
+        const Entry *entry = &s->entries[i], *before = n ? &s->entries[n - 1] : NULL;
+        PapaSiblings siblings;
+        bool twin = before && compare_entries(entry, before) == 0;
+        if (!twin) {
+            s->entries[n++] = *entry;
+            continue;
+        }
+        if (entry->id % 2)
+            continue;
+        if (find_siblings(s->units, entry->own, before->own, &siblings))
+            PAPA_TRY(add_siblings(family, siblings));
+        papa_units_pin(s->units, (PapaPosition){.unit = entry->unit}, "a part of it stands twice along an axis");
     }
     s->n_entries = n;
+    return PAPA_OK;
 }
 
 static PapaStatus find_kinds(Search *s)
@@ -156,13 +235,30 @@ static PapaStatus number_groups(Search *s)
     return PAPA_OK;
 }
 
+#define MOST_SEARCHES 4 /* each finds siblings of siblings; what is left is pinned */
+
 static PapaStatus search(Search *s, const PapaGraph *graph, bool blocks)
 {
-    PAPA_TRY(papa_units_find(&s->units, graph, blocks));
-    PAPA_TRY(collect_entries(s));
-    drop_twins(s);
-    PAPA_TRY(find_kinds(s));
-    return number_groups(s);
+    Family family = {0};
+    PapaStatus status = PAPA_OK;
+    for (int round = 0; round < MOST_SEARCHES; round++) {
+        int64_t n_known = family.n;
+        search_free(s);
+        *s = (Search){0};
+        PAPA_GOTO(papa_units_find(&s->units, graph, blocks, family.pairs, family.n));
+        PAPA_GOTO(collect_entries(s));
+        PAPA_GOTO(drop_twins(s, &family));
+        sort_family(&family);
+        if (family.n == n_known)
+            break;
+    }
+    PAPA_GOTO(find_kinds(s));
+    PAPA_GOTO(number_groups(s));
+out:
+    if (s->units)
+        s->units->siblings = NULL; /* they were for the search only */
+    free(family.pairs);
+    return status;
 }
 
 /* ---------------------------------------------------------------- where they lie */
@@ -229,8 +325,8 @@ static int64_t stands_of(const Maker *m, const PapaPlace *place, Stand *stands)
     for (int64_t i = 0; i < place->positions->n; i++) {
         const Member *member = member_at(m->search, place->positions->at[i]);
         if (member && m->numbers[member->group] >= 0)
-            stands[n++] = (Stand){m->numbers[member->group], member->index, papa_units_resolve(m->search->units, place->positions->at[i]).part,
-                i / place->per * place->far + i % place->per * place->near};
+            stands[n++] = (Stand){m->numbers[member->group], member->index, 
+                part_of(m->search->units, papa_units_resolve(m->search->units, place->positions->at[i])), i / place->per * place->far + i % place->per * place->near};
     }
     qsort(stands, (size_t)n, sizeof *stands, compare_stands);
     return n;
@@ -344,7 +440,7 @@ static PapaStatus leave_out_known(Maker *m, const Search *inside)
             PapaPosition at = papa_units_resolve(s->units, place->positions->at[k]);
             if (at.unit < 0)
                 continue;
-            PapaPosition part = inner ? papa_units_resolve(inside->units, inner->positions->at[k]) : (PapaPosition){PAPA_UNIT_FIXED, 0};
+            PapaPosition part = inner ? papa_units_resolve(inside->units, inner->positions->at[k]) : (PapaPosition){.unit = PAPA_UNIT_FIXED};
             bool grouped = part.unit >= 0 && inside->members[part.unit].group >= 0;
             int32_t *root = &seen[at.unit], found = grouped ? 1 + part.unit : -1;
             *root = !*root || *root == found ? found : -1;

@@ -85,8 +85,23 @@ int32_t papa_units_fresh(PapaUnits *u)
     if (!units)
         return PAPA_UNIT_FIXED;
     u->units = units;
-    u->units[u->n_units] = (PapaUnit){.parent = (int32_t)u->n_units, .size = 1};
-    return (int32_t)u->n_units++;
+    int32_t unit = (int32_t)u->n_units++;
+    u->units[unit] = (PapaUnit){.parent = unit, .tied_to = -1, .size = 1};
+    int64_t low = 0, high = u->n_siblings;
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        if (u->siblings[middle].unit < unit)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < u->n_siblings && u->siblings[low].unit == unit; low++) {
+        int32_t with = u->siblings[low].with, side = 1;
+        for (int64_t i = 0; i < low; i++)
+            side += u->siblings[i].with == with;
+        papa_units_tie_positions(u, (PapaPosition){unit, 0, 0}, (PapaPosition){with, 0, side}, papa_units_condition(u));
+    }
+    return unit;
 }
 
 PapaPosition papa_units_resolve(PapaUnits *u, PapaPosition position)
@@ -94,18 +109,20 @@ PapaPosition papa_units_resolve(PapaUnits *u, PapaPosition position)
     if (position.unit < 0)
         return position;
     PapaUnit *units = u->units;
-    int32_t at = position.unit, part = position.part;
+    int32_t at = position.unit, part = position.part, side = position.side;
     while (units[at].parent != at) {
         PapaUnit *unit = &units[at];
         const PapaUnit *parent = &units[unit->parent];
         if (parent->parent != unit->parent) { /* the next search is shorter */
             unit->part = join_parts(u, parent->part, unit->part);
+            unit->side += parent->side;
             unit->parent = parent->parent;
         }
         part = join_parts(u, unit->part, part);
+        side += unit->side;
         at = unit->parent;
     }
-    return (PapaPosition){at, part};
+    return (PapaPosition){at, part, side};
 }
 
 static void pin_root(PapaUnit *root, const PapaNode *node, const char *why)
@@ -123,15 +140,37 @@ void papa_units_pin(PapaUnits *u, PapaPosition position, const char *why)
         pin_root(&u->units[position.unit], u->node, why);
 }
 
-void papa_units_tie_positions(PapaUnits *u, PapaPosition a, PapaPosition b)
+static void mark(PapaUnits *u, PapaPosition position, int id, int32_t value, PapaPosition other)
+{
+    void *marks = position.unit >= 0 ? GROW(u, u->marks, u->n_marks, u->marks_capacity) : NULL;
+    if (!marks)
+        return;
+    u->marks = marks;
+    u->marks[u->n_marks++] = (PapaMark){position, id, value, other};
+}
+
+static void unite(PapaUnits *u, PapaPosition whole, PapaPosition part)
+{
+    PapaUnit *root = &u->units[whole.unit], *unit = &u->units[part.unit];
+    unit->parent = unit->tied_to = whole.unit;
+    unit->part = whole.part;
+    unit->tied_whole = !whole.part;
+    unit->tied_at = u->n_ties++;
+    unit->side = whole.side - part.side;
+    root->size += unit->size;
+    if (unit->why)
+        pin_root(root, unit->pinned_by, unit->why);
+}
+
+void papa_units_tie_positions(PapaUnits *u, PapaPosition a, PapaPosition b, int id)
 {
     a = papa_units_resolve(u, a);
     b = papa_units_resolve(u, b);
     if (a.unit < 0 || b.unit < 0 || u->failed)
         return;
     if (a.unit == b.unit) {
-        if (a.part != b.part)
-            papa_units_pin(u, a, "two parts of one unit would have to move as one");
+        if (a.part != b.part || a.side != b.side)
+            mark(u, a, id, 0, b);
         return;
     }
     /* The same part of two things: then the two things move together. */
@@ -140,21 +179,13 @@ void papa_units_tie_positions(PapaUnits *u, PapaPosition a, PapaPosition b)
         b.part = u->parts[b.part].parent;
     }
     if (a.part && b.part) {
-        papa_units_pin(u, a, "parts of two units that don't fit together would have to move as one");
-        papa_units_pin(u, b, "parts of two units that don't fit together would have to move as one");
-        return;
+        papa_units_pin(u, a, "it ties parts of two units that don't fit together");
+        papa_units_pin(u, b, "it ties parts of two units that don't fit together");
+    } else if (b.part || (!a.part && u->units[a.unit].size < u->units[b.unit].size)) {
+        unite(u, b, a);
+    } else {
+        unite(u, a, b);
     }
-    if (b.part || (!a.part && u->units[a.unit].size < u->units[b.unit].size)) {
-        PapaPosition c = a;
-        a = b;
-        b = c;
-    }
-    PapaUnit *root = &u->units[a.unit], *part = &u->units[b.unit];
-    part->parent = a.unit;
-    part->part = a.part;
-    root->size += part->size;
-    if (part->why)
-        pin_root(root, part->pinned_by, part->why);
 }
 
 /* ---------------------------------------------------------------- lists, marks, places */
@@ -182,11 +213,7 @@ int papa_units_condition(PapaUnits *u)
 
 void papa_units_mark(PapaUnits *u, PapaPosition position, int id, int64_t value)
 {
-    void *marks = position.unit >= 0 ? GROW(u, u->marks, u->n_marks, u->marks_capacity) : NULL;
-    if (!marks)
-        return;
-    u->marks = marks;
-    u->marks[u->n_marks++] = (PapaMark){position, id, (int32_t)value};
+    mark(u, position, id, (int32_t)value, (PapaPosition){.unit = PAPA_UNIT_FIXED});
 }
 
 void papa_units_add_place(PapaUnits *u, const PapaPlace *place)
@@ -336,13 +363,15 @@ static PapaStatus find(PapaUnits *u)
     return u->failed ? papa_fail(PAPA_ERR_MEMORY, "out of memory for a network's units") : PAPA_OK;
 }
 
-PapaStatus papa_units_find(PapaUnits **out, const PapaGraph *graph, bool blocks)
+PapaStatus papa_units_find(PapaUnits **out, const PapaGraph *graph, bool blocks, const PapaSiblings *siblings, int64_t n_siblings)
 {
     PapaUnits *u = calloc(1, sizeof *u);
     if (!u)
         return papa_fail_memory(sizeof *u, "a network's units");
     u->graph = graph;
     u->blocks = blocks;
+    u->siblings = siblings;
+    u->n_siblings = n_siblings;
     PapaStatus status = find(u);
     if (status != PAPA_OK) {
         papa_units_free(u);

@@ -8,7 +8,8 @@
  * depthwise convolutions, padded shortcuts and shared weights all follow.
  *
  * Parts are paths: where an axis of units and a fixed one become one axis, the unit's part at index s is its old part, then s. A tie between
- * a whole unit and a part of another makes the first that part of the second. Positions that can't be told apart are pinned, never guessed.
+ * a whole unit and a part of another makes the first that part of the second. Where two parts of one unit are tied, units are alike only if
+ * the same two parts of them are. Positions that can't be told apart are pinned, never guessed.
  *
  * BUNDLES. Where one axis is reshaped into several (heads, dimension of a head), the positions belong to all of these axes together. An operator
  * for which some axes of a bundle are a stack (matrix products) either holds them, so that units stay within their layer of the stack,
@@ -29,6 +30,7 @@ enum {
 typedef struct PapaPosition {
     int32_t unit; /* or PAPA_UNIT_* */
     int32_t part; /* 0: the whole; see papa_units_part */
+    int32_t side; /* tells apart what moves together and stands on one axis, as the two halves of a gated layer do; 0 but for siblings */
 } PapaPosition;
 
 typedef struct PapaPositions {
@@ -60,15 +62,24 @@ typedef struct PapaPlace {
     int64_t n[2], stride[2];
 } PapaPlace;
 
-/* The units that this position is part of are alike only if they are marked alike. */
+/* Units are alike only if they are marked alike. */
 typedef struct PapaMark {
     PapaPosition position;
-    int id;        /* of the node's condition */
-    int32_t value; /* of the position in it */
+    int id;             /* of the condition */
+    int32_t value;      /* of the position in it */
+    PapaPosition other; /* what else stands there; FIXED: nothing */
 } PapaMark;
 
+/* Two units that a first search found to move together though they stand on one axis: in the next one they are two sides of one unit. */
+typedef struct PapaSiblings {
+    int32_t unit, with; /* the later and the earlier one, as numbered */
+} PapaSiblings;
+
 typedef struct PapaUnit {
-    int32_t parent, part;  /* it is that part of its parent; its own parent: a root */
+    int32_t parent, part, side; /* it is that part of its parent; its own parent: a root */
+    int32_t tied_to;       /* the root that it became part of when it was one; -1: it is one */
+    bool tied_whole;       /* and as that unit's equal */
+    int32_t tied_at;       /* when: ties are numbered */
     int32_t size;          /* of a root: units that it stands for */
     const PapaNode *pinned_by; /* of a root; NULL with a why: not a node's doing */
     const char *why;       /* of a root: it must not move, for this reason; "": for one not worth telling. NULL: it may */
@@ -79,6 +90,8 @@ struct PapaUnits {
     PapaArena arena;
     bool blocks;           /* this search finds blocks */
     bool has_blocks;       /* there are some to find */
+    const PapaSiblings *siblings;
+    int64_t n_siblings;
     bool failed;           /* memory ran out */
     const PapaNode *node;  /* whose row is at work */
     PapaSpace *spaces;     /* by value index */
@@ -98,10 +111,12 @@ struct PapaUnits {
     PapaPlace *places;     /* in the order in which nodes first read the tensors */
     int64_t n_places, places_capacity;
     int n_ids;
+    int32_t n_ties;
 };
 
-/* The graph comes from papa_graph_infer, in ONNX's order of axes, and must outlive the result. blocks: the second search. Errors: memory. */
-PapaStatus papa_units_find(PapaUnits **out, const PapaGraph *graph, bool blocks);
+/* The graph comes from papa_graph_infer, in ONNX's order of axes, and must outlive the result. blocks: the second search. siblings: sorted by unit,
+ * borrowed. Errors: memory. */
+PapaStatus papa_units_find(PapaUnits **out, const PapaGraph *graph, bool blocks, const PapaSiblings *siblings, int64_t n_siblings);
 void papa_units_free(PapaUnits *units);
 
 /* The root that a position is part of, and which part. FIXED and BLANK stay. */
@@ -145,9 +160,9 @@ int32_t papa_units_part(PapaUnits *units, int32_t part, int32_t element); /* par
 int32_t papa_units_blank(PapaUnits *units, float value);                  /* the blank stretch that holds this number */
 int32_t papa_units_fresh(PapaUnits *units);                               /* a unit that stands nowhere yet */
 PapaPositions *papa_units_list(PapaUnits *units, int64_t n);              /* zeroed; NULL when memory runs out */
-void papa_units_tie_positions(PapaUnits *units, PapaPosition a, PapaPosition b);
+void papa_units_tie_positions(PapaUnits *units, PapaPosition a, PapaPosition b, int id); /* id: of a condition that all pairs of an operator share */
 void papa_units_pin(PapaUnits *units, PapaPosition position, const char *why);
-int papa_units_condition(PapaUnits *units); /* an id for marks */
+int papa_units_condition(PapaUnits *units); /* an id, for marks and ties */
 void papa_units_mark(PapaUnits *units, PapaPosition position, int id, int64_t value);
 void papa_units_add_place(PapaUnits *units, const PapaPlace *place);
 

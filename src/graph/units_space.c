@@ -82,9 +82,9 @@ static PapaPositions *moves_alone(PapaUnits *u, const PapaSpace *space, unsigned
             PapaPosition at = papa_units_resolve(u, from->at[all.at]);
             if (round == 0 && p.rest == 0) {
                 fits = at.unit == PAPA_UNIT_FIXED || (at.part && u->parts[at.part].element == 0);
-                whole[p.index] = (PapaPosition){at.unit, at.unit == PAPA_UNIT_FIXED ? 0 : u->parts[at.part].parent};
+                whole[p.index] = (PapaPosition){at.unit, at.unit == PAPA_UNIT_FIXED ? 0 : u->parts[at.part].parent, at.side};
             } else if (round == 1 && at.unit != PAPA_UNIT_FIXED) {
-                fits = at.unit == whole[p.index].unit && at.part && u->parts[at.part].parent == whole[p.index].part &&
+                fits = at.unit == whole[p.index].unit && at.part && u->parts[at.part].parent == whole[p.index].part && at.side == whole[p.index].side &&
                     u->parts[at.part].element == p.rest;
             } else if (round == 1) {
                 fits = whole[p.index].unit == PAPA_UNIT_FIXED;
@@ -115,6 +115,7 @@ void papa_units_plain(PapaUnits *u, PapaSpace *space, int axis)
     PapaPositions *list = moves_alone(u, space, axes, axis);
     if (!list && (list = papa_units_list(u, space->shape.dim[axis]))) {
         const PapaPositions *from = positions_of(space, axes);
+        const int id = papa_units_condition(u);
         for (int64_t i = 0; i < list->n; i++)
             list->at[i].unit = papa_units_fresh(u);
         for (int64_t i = 0; i < count_of(space, axes); i++) {
@@ -123,7 +124,7 @@ void papa_units_plain(PapaUnits *u, PapaSpace *space, int axis)
             if (at.unit < 0)
                 papa_units_pin(u, whole, "a part of it is fixed");
             else
-                papa_units_tie_positions(u, (PapaPosition){whole.unit, papa_units_part(u, 0, (int32_t)p.rest)}, at);
+                papa_units_tie_positions(u, (PapaPosition){whole.unit, papa_units_part(u, 0, (int32_t)p.rest), 0}, at, id);
         }
     }
     set_alone(space, axes, axis, list);
@@ -181,15 +182,15 @@ static bool has_blanks(const PapaPositions *list)
 }
 
 /* What stands at a position where two meet. */
-static PapaPosition meet_positions(PapaUnits *u, PapaPosition a, int list_a, PapaPosition b, int list_b)
+static PapaPosition meet_positions(PapaUnits *u, PapaPosition a, int list_a, PapaPosition b, int list_b, int id)
 {
     if (a.unit == PAPA_UNIT_FIXED || b.unit == PAPA_UNIT_FIXED) {
         papa_units_pin(u, a, "it meets what is fixed");
         papa_units_pin(u, b, "it meets what is fixed");
-        return (PapaPosition){PAPA_UNIT_FIXED, 0};
+        return (PapaPosition){.unit = PAPA_UNIT_FIXED};
     }
     if (a.unit == PAPA_UNIT_BLANK && b.unit == PAPA_UNIT_BLANK) /* one content where both are one */
-        return a.part == b.part ? a : (PapaPosition){PAPA_UNIT_BLANK, papa_units_part(u, a.part, ~b.part)};
+        return a.part == b.part ? a : (PapaPosition){PAPA_UNIT_BLANK, papa_units_part(u, a.part, ~b.part), 0};
     if (a.unit == PAPA_UNIT_BLANK) {
         papa_units_mark(u, b, list_a, a.part);
         return b;
@@ -197,7 +198,7 @@ static PapaPosition meet_positions(PapaUnits *u, PapaPosition a, int list_a, Pap
     if (b.unit == PAPA_UNIT_BLANK)
         papa_units_mark(u, a, list_b, b.part);
     else
-        papa_units_tie_positions(u, a, b);
+        papa_units_tie_positions(u, a, b, id);
     return a;
 }
 
@@ -212,9 +213,10 @@ static PapaPositions *meet_lists(PapaUnits *u, PapaPositions *a, const char *nam
         pin_list(u, a ? a : b, a ? name_b : name_a);
         return NULL;
     }
+    const int id = papa_units_condition(u);
     PapaPositions *result = !has_blanks(a) ? a : !has_blanks(b) ? b : papa_units_list(u, a->n);
     for (int64_t i = 0; i < a->n; i++) {
-        PapaPosition at = meet_positions(u, a->at[i], a->id, b->at[i], b->id);
+        PapaPosition at = meet_positions(u, a->at[i], a->id, b->at[i], b->id, id);
         if (result && result != a && result != b)
             result->at[i] = at;
     }
@@ -251,9 +253,10 @@ static bool is_silent(const PapaSpace *space, int axis)
 static void tie_bundles(PapaUnits *u, const PapaSpace *a, const PapaSpace *b, unsigned axes)
 {
     const PapaPositions *at_a = positions_of(a, axes), *at_b = positions_of(b, axes);
+    const int id = papa_units_condition(u);
     for (int64_t i = 0; i < count_of(a, axes); i++) {
         Point p = point(a, axes, axes, i), q = point(b, axes, axes, i);
-        meet_positions(u, at_a->at[p.at], at_a->id, at_b->at[q.at], at_b->id);
+        meet_positions(u, at_a->at[p.at], at_a->id, at_b->at[q.at], at_b->id, id);
     }
 }
 
@@ -317,7 +320,7 @@ PapaAxis papa_units_repeated(PapaUnits *u, int64_t n)
         return (PapaAxis){0};
     int32_t blank = papa_units_part(u, papa_units_blank(u, 0), list->id);
     for (int64_t i = 0; i < n; i++)
-        list->at[i] = (PapaPosition){PAPA_UNIT_BLANK, blank};
+        list->at[i] = (PapaPosition){PAPA_UNIT_BLANK, blank, 0};
     list->uniform = true;
     return (PapaAxis){.positions = list, .stride = 1};
 }
@@ -364,7 +367,7 @@ static void do_pick(PapaUnits *u, PapaSpace *space, int axis, int64_t n, const i
         int64_t source = index ? index[p.index] : start + p.index * step;
         PapaPosition *to = &cut.list->at[i];
         if (source < 0) {
-            *to = (PapaPosition){PAPA_UNIT_BLANK, blank};
+            *to = (PapaPosition){PAPA_UNIT_BLANK, blank, 0};
             continue;
         }
         *to = from->at[source * cut.old.axis[axis].stride + point(&cut.old, others, others, p.rest).at];
@@ -418,6 +421,8 @@ static int compare_seen(const void *a, const void *b)
         return x->position.unit < y->position.unit ? -1 : 1;
     if (x->position.part != y->position.part)
         return x->position.part < y->position.part ? -1 : 1;
+    if (x->position.side != y->position.side)
+        return x->position.side < y->position.side ? -1 : 1;
     return x->operand - y->operand;
 }
 
@@ -434,7 +439,8 @@ static void tell_apart(PapaUnits *u, PapaPositions *list, const PapaSpace *space
         qsort(seen, (size_t)at, sizeof *seen, compare_seen);
     for (int64_t i = 1; seen && i < at; i++) {
         PapaPosition *to = &list->at[seen[i].at];
-        if (to->unit >= 0 && seen[i].position.unit == seen[i - 1].position.unit && seen[i].position.part == seen[i - 1].position.part)
+        const PapaPosition at_i = seen[i].position, before = seen[i - 1].position;
+        if (to->unit >= 0 && at_i.unit == before.unit && at_i.part == before.part && at_i.side == before.side)
             to->part = papa_units_part(u, to->part, -1 - seen[i].operand);
     }
     free(seen);
@@ -454,7 +460,7 @@ static PapaPositions *join_lists(PapaUnits *u, const PapaSpace *spaces, int n, i
     for (int i = 0; i < n; i++)
         for (int64_t k = 0; k < spaces[i].shape.dim[axis]; k++) {
             const PapaPositions *from = spaces[i].axis[axis].positions;
-            list->at[at++] = from ? from->at[k] : (PapaPosition){PAPA_UNIT_FIXED, 0};
+            list->at[at++] = from ? from->at[k] : (PapaPosition){.unit = PAPA_UNIT_FIXED};
         }
     tell_apart(u, list, spaces, n, axis);
     return list;

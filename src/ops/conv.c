@@ -241,7 +241,7 @@ static void tie_groups(PapaUnits *units, PapaSpace *x, int axis, int64_t groups,
     PapaSpace parts = {.name = x->name, .shape = {1, {groups * n}}, .axis = {{papa_units_list(units, groups * n), 1, 0}}};
     PapaPositions *list = parts.axis[0].positions;
     for (int64_t i = 0; list && !units->failed && i < groups * n; i++)
-        list->at[i] = (PapaPosition){first + (int32_t)(i / n), n == 1 ? 0 : papa_units_part(units, 0, (int32_t)(i % n))};
+        list->at[i] = (PapaPosition){first + (int32_t)(i / n), n == 1 ? 0 : papa_units_part(units, 0, (int32_t)(i % n)), 0};
     papa_units_tie(units, x, axis, &parts, 0);
 }
 

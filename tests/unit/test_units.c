@@ -1,0 +1,340 @@
+/* Units found in small graphs, each built around one way in which operators tie, join, cut or stop them. */
+#include "graph/units.h"
+#include "groupstest.h"
+#include "onnxbuild.h"
+#include "scratch.h"
+
+#include <stdarg.h>
+
+#define DIMS(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__}
+
+static void tensor(Build *b, const char *name, int rank, const int64_t *dims)
+{
+    double fan_in = 1;
+    for (int i = 1; i < rank; i++)
+        fan_in *= (double)dims[i];
+    build_random(b, name, rank, dims, rank > 1 ? 1.2 / sqrt(fan_in) : .3);
+}
+
+static void ints(Build *b, const char *name, int n, const int64_t *values)
+{
+    Onnx__TensorProto *t = build_tensor(b, name, 1, (int64_t[]){2 * n}, (const float *)(const void *)values); /* the bytes, then the type */
+    t->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__INT64;
+    t->dims[0] = n;
+}
+
+/* y = Conv(x): weight y.w of these dimensions, bias y.b. */
+static BuildNode conv(Build *b, const char *x, const char *y, int rank, const int64_t *dims)
+{
+    char name[64], in[200];
+    snprintf(name, sizeof name, "%s.w", y);
+    tensor(b, name, rank, dims);
+    snprintf(name, sizeof name, "%s.b", y);
+    tensor(b, name, 1, dims);
+    snprintf(in, sizeof in, "%s %s.w %s.b", x, y, y);
+    BuildNode node = build_node(b, "Conv", in, y);
+    return build_ints(node, "pads", 4, (int64_t[]){(dims[2] - 1) / 2, (dims[3] - 1) / 2, (dims[2] - 1) / 2, (dims[3] - 1) / 2});
+}
+
+/* y = x times y.w (in, out) plus y.b. */
+static void linear(Build *b, const char *x, const char *y, int64_t n_in, int64_t n_out)
+{
+    char name[64], in[200], product[64];
+    snprintf(name, sizeof name, "%s.w", y);
+    build_random(b, name, 2, (int64_t[]){n_in, n_out}, 1.2 / sqrt((double)n_in));
+    snprintf(name, sizeof name, "%s.b", y);
+    tensor(b, name, 1, &n_out);
+    snprintf(in, sizeof in, "%s %s.w", x, y);
+    snprintf(product, sizeof product, "%s.product", y);
+    build_node(b, "MatMul", in, product);
+    snprintf(in, sizeof in, "%s.b %s.product", y, y);
+    build_node(b, "Add", in, y);
+}
+
+static void norm(Build *b, const char *x, const char *y, int64_t n)
+{
+    static const char *const vectors[] = {"scale", "shift", "mean", "variance"};
+    char name[64], in[400];
+    int used = snprintf(in, sizeof in, "%s", x);
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "%s.%s", y, vectors[i]);
+        tensor(b, name, 1, &n);
+        used += snprintf(in + used, sizeof in - (size_t)used, " %s", name);
+    }
+    build_node(b, "BatchNormalization", in, y);
+}
+
+/* Mean image, and a linear layer from n channels. */
+static void head(Build *b, const char *x, int64_t n)
+{
+    build_node(b, "GlobalAveragePool", x, "gap");
+    build_node(b, "Flatten", "gap", "flat");
+    linear(b, "flat", "fc", n, 3);
+    build_output(b, "fc", 2);
+}
+
+static const char *write_model(Build *b, const char *name)
+{
+    const char *path = scratch("%s.onnx", name);
+    build_write(b, path);
+    return path;
+}
+
+static const PapaShape image = {4, {2, 2, 6, 6}}, tokens = {3, {2, 5, 6}};
+
+static Build begin_image(void)
+{
+    Build b = build_begin();
+    build_input(&b, "x", 4, (int64_t[]){-1, 2, 6, 6});
+    return b;
+}
+
+static Build begin_tokens(void)
+{
+    Build b = build_begin();
+    build_input(&b, "x", 3, (int64_t[]){-1, 5, 6});
+    return b;
+}
+
+static void check_residual(void)
+{
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(5, 2, 3, 3));
+    build_node(&b, "Relu", "a", "ra");
+    conv(&b, "ra", "c", DIMS(7, 5, 3, 3));
+    conv(&b, "ra", "shortcut", DIMS(7, 5, 1, 1));
+    norm(&b, "c", "n", 7);
+    build_node(&b, "Add", "n shortcut", "sum");
+    build_node(&b, "Relu", "sum", "r");
+    conv(&b, "r", "d", DIMS(7, 7, 3, 3));
+    build_node(&b, "Sum", "d r sum", "sum2");
+    head(&b, "sum2", 7);
+    check_groups(write_model(&b, "residual"), &image, "a.w 5, c.w 7");
+}
+
+static void check_depthwise(void)
+{
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(6, 2, 1, 1));
+    build_node(&b, "Relu", "a", "ra");
+    build_int(conv(&b, "ra", "dw", DIMS(6, 1, 3, 3)), "group", 6);
+    norm(&b, "dw", "n", 6);
+    build_node(&b, "HardSwish", "n", "rn");
+    conv(&b, "rn", "c", DIMS(4, 6, 1, 1));
+    conv(&b, "c", "d", DIMS(8, 4, 1, 1));
+    build_int(conv(&b, "d", "dw2", DIMS(8, 1, 3, 3)), "group", 8);
+    build_node(&b, "Relu", "dw2", "rd");
+    conv(&b, "rd", "e", DIMS(4, 8, 1, 1));
+    build_node(&b, "Add", "e c", "sum");
+    head(&b, "sum", 4);
+    check_groups(write_model(&b, "depthwise"), &image, "a.w 6, c.w 4, d.w 8");
+}
+
+/* Each channel has three filters of its own: those are units inside, the channels are blocks. */
+static void check_multiplier(void)
+{
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(4, 2, 3, 3));
+    build_node(&b, "Tanh", "a", "ra");
+    build_int(conv(&b, "ra", "dw", DIMS(12, 1, 3, 3)), "group", 4);
+    build_node(&b, "Relu", "dw", "r");
+    conv(&b, "r", "c", DIMS(5, 12, 1, 1));
+    head(&b, "c", 5);
+    check_groups(write_model(&b, "multiplier"), &image, "dw.w 3, dw.w 3, dw.w 3, dw.w 3, c.w 5, [a.w 4]");
+}
+
+static void check_grouped(void)
+{
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(6, 2, 3, 3));
+    build_node(&b, "Relu", "a", "ra");
+    build_int(conv(&b, "ra", "g", DIMS(12, 2, 3, 3)), "group", 3);
+    norm(&b, "g", "n", 12);
+    build_node(&b, "Relu", "n", "r");
+    conv(&b, "r", "c", DIMS(5, 12, 1, 1));
+    head(&b, "c", 5);
+    check_groups(write_model(&b, "grouped"), &image, "a.w 2, a.w 2, a.w 2, g.w 4, g.w 4, g.w 4, c.w 5, [a.w 3]");
+}
+
+static void check_concat(void)
+{
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(4, 2, 3, 3));
+    build_node(&b, "Relu", "a", "ra");
+    conv(&b, "ra", "c", DIMS(3, 4, 3, 3));
+    build_int(build_node(&b, "Concat", "c x a", "cat"), "axis", 1);
+    norm(&b, "cat", "n", 9);
+    build_node(&b, "Relu", "n", "rn");
+    conv(&b, "rn", "d", DIMS(5, 9, 1, 1));
+    build_int(build_node(&b, "Concat", "d cat", "cat2"), "axis", 1);
+    head(&b, "cat2", 14);
+    check_groups(write_model(&b, "concat"), &image, "a.w 4, c.w 3, d.w 5");
+}
+
+/* One unit's two halves of a doubled channel axis. */
+static void check_concat_twice(void)
+{
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(4, 2, 3, 3));
+    build_node(&b, "Neg", "a", "neg");
+    build_int(build_node(&b, "Concat", "a neg", "crelu"), "axis", 1);
+    build_node(&b, "Relu", "crelu", "r");
+    conv(&b, "r", "c", DIMS(8, 8, 3, 3));
+    build_node(&b, "Add", "c crelu", "sum");
+    head(&b, "sum", 8);
+    check_groups(write_model(&b, "concat_twice"), &image, "a.w 4");
+}
+
+static void check_flatten(void)
+{
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(4, 2, 3, 3));
+    build_node(&b, "Relu", "a", "ra");
+    build_node(&b, "Flatten", "ra", "f");
+    linear(&b, "f", "h", 144, 7);
+    build_node(&b, "Relu", "h", "rh");
+    linear(&b, "rh", "back", 7, 4 * 6 * 6); /* and back to images: parts again */
+    ints(&b, "shape", 4, (int64_t[]){0, 4, 6, 6});
+    build_node(&b, "Reshape", "back shape", "y");
+    build_node(&b, "Relu", "y", "ry");
+    conv(&b, "ry", "c", DIMS(3, 4, 3, 3));
+    head(&b, "c", 3);
+    check_groups(write_model(&b, "flatten"), &image, "a.w 4, h.w 7, back.w 4, c.w 3");
+}
+
+static void check_shared(void)
+{
+    Build b = build_begin();
+    build_input(&b, "x", 2, (int64_t[]){-1, 6});
+    linear(&b, "x", "a", 6, 8);
+    build_node(&b, "Tanh", "a", "h0");
+    build_random(&b, "w", 2, (int64_t[]){8, 8}, .4);
+    for (int i = 0; i < 3; i++) {
+        char in[16], product[16], out[16];
+        snprintf(in, sizeof in, "h%d w", i), snprintf(product, sizeof product, "p%d", i), snprintf(out, sizeof out, "h%d", i + 1);
+        build_node(&b, "MatMul", in, product);
+        build_node(&b, "Tanh", product, out);
+    }
+    linear(&b, "h3", "fc", 8, 3);
+    build_output(&b, "fc", 2);
+    check_groups(write_model(&b, "shared"), &(PapaShape){2, {2, 6}}, "a.w 8");
+}
+
+/* The halves of a layer's units are multiplied: each unit has a value and a gate, on one axis of one tensor. */
+static void check_gated(void)
+{
+    Build b = begin_tokens();
+    linear(&b, "x", "a", 6, 16);
+    build_int(build_node(&b, "Split", "a", "value gate"), "axis", 2);
+    build_node(&b, "Sigmoid", "gate", "s");
+    build_node(&b, "Mul", "value s", "m");
+    linear(&b, "m", "c", 8, 4);
+    linear(&b, "c", "fc", 4, 3);
+    build_output(&b, "fc", 3);
+    check_groups(write_model(&b, "gated"), &tokens, "a.w 8, c.w 4");
+}
+
+/* ShuffleNet's unit: half of the channels pass, and all are shuffled. */
+static void check_shuffle(void)
+{
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(8, 2, 3, 3));
+    build_node(&b, "Relu", "a", "ra");
+    build_int(build_node(&b, "Split", "ra", "left right"), "axis", 1);
+    conv(&b, "right", "c", DIMS(4, 4, 3, 3));
+    build_int(build_node(&b, "Concat", "left c", "cat"), "axis", 1);
+    ints(&b, "split", 5, (int64_t[]){0, 2, 4, 6, 6});
+    ints(&b, "join", 4, (int64_t[]){0, 8, 6, 6});
+    build_node(&b, "Reshape", "cat split", "s");
+    build_ints(build_node(&b, "Transpose", "s", "t"), "perm", 5, (int64_t[]){0, 2, 1, 3, 4});
+    build_node(&b, "Reshape", "t join", "shuffled");
+    conv(&b, "shuffled", "d", DIMS(5, 8, 3, 3));
+    head(&b, "d", 5);
+    check_groups(write_model(&b, "shuffle"), &image, "a.w 4, a.w 4, c.w 4, d.w 5");
+}
+
+/* Squeeze and excitation, with constants that are the same for all channels, and one that isn't. */
+static void check_excitation(bool uneven)
+{
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(6, 2, 3, 3));
+    build_node(&b, "Relu", "a", "ra");
+    build_node(&b, "GlobalAveragePool", "ra", "mean");
+    conv(&b, "mean", "s1", DIMS(3, 6, 1, 1));
+    build_node(&b, "Relu", "s1", "rs");
+    conv(&b, "rs", "s2", DIMS(6, 3, 1, 1));
+    build_node(&b, "HardSigmoid", "s2", "gate");
+    build_node(&b, "Mul", "gate ra", "excited");
+    build_tensor(&b, "even", 3, (int64_t[]){6, 1, 1}, (float[]){2, 2, 2, 2, 2, uneven ? 3 : 2});
+    build_node(&b, "Div", "excited even", "divided"); /* a divisor is no parameter */
+    head(&b, "divided", 6);
+    check_groups(write_model(&b, "excitation"), &image, uneven ? "s1.w 3" : "a.w 6, s1.w 3");
+}
+
+/* heads heads of d: q, k and v from one matrix (packed) or three. */
+static void check_attention(bool packed)
+{
+    Build b = begin_tokens();
+    linear(&b, "x", "e", 6, 12);
+    ints(&b, "split", 4, (int64_t[]){0, 5, 3, 4});
+    ints(&b, "join", 3, (int64_t[]){0, 5, 12});
+    if (packed) {
+        linear(&b, "e", "qkv", 12, 36);
+        ints(&b, "split3", 5, (int64_t[]){0, 5, 3, 3, 4});
+        build_node(&b, "Reshape", "qkv split3", "s");
+        build_ints(build_node(&b, "Transpose", "s", "t"), "perm", 5, (int64_t[]){2, 0, 3, 1, 4});
+        for (int i = 0; i < 3; i++) {
+            Onnx__TensorProto *index = build_tensor(&b, (const char *[]){"zero", "one", "two"}[i], 1, (int64_t[]){2}, (float[]){0, 0});
+            index->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__INT64, index->n_dims = 0, index->raw_data.data[0] = (uint8_t)i;
+            build_int(build_node(&b, "Gather", (const char *[]){"t zero", "t one", "t two"}[i], (const char *[]){"qh", "kt0", "vh"}[i]), "axis", 0);
+        }
+        build_ints(build_node(&b, "Transpose", "kt0", "kh"), "perm", 4, (int64_t[]){0, 1, 3, 2});
+    } else {
+        for (int i = 0; i < 3; i++) {
+            const char *name = (const char *[]){"q", "k", "v"}[i];
+            char in[32], split[32], out[32];
+            if (i == 1) { /* softmax does not see a bias of k */
+                build_random(&b, "k.w", 2, (int64_t[]){12, 12}, .35);
+                build_node(&b, "MatMul", "e k.w", name);
+            } else {
+                linear(&b, "e", name, 12, 12);
+            }
+            snprintf(in, sizeof in, "%s split", name), snprintf(split, sizeof split, "%ss", name), snprintf(out, sizeof out, "%sh", name);
+            build_node(&b, "Reshape", in, split);
+            build_ints(build_node(&b, "Transpose", split, out), "perm", 4, (int64_t[]){0, 2, i == 1 ? 3 : 1, i == 1 ? 1 : 3});
+        }
+    }
+    build_node(&b, "MatMul", "qh kh", "scores");
+    build_tensor(&b, "scale", 1, (int64_t[]){1}, (float[]){.5f});
+    build_node(&b, "Mul", "scores scale", "scaled");
+    build_int(build_node(&b, "Softmax", "scaled", "attention"), "axis", -1);
+    build_node(&b, "MatMul", "attention vh", "mixed");
+    build_ints(build_node(&b, "Transpose", "mixed", "mt"), "perm", 4, (int64_t[]){0, 2, 1, 3});
+    build_node(&b, "Reshape", "mt join", "joined");
+    linear(&b, "joined", "o", 12, 12);
+    build_node(&b, "Add", "o e", "sum");
+    build_ints(build_node(&b, "ReduceMean", "sum", "mean"), "axes", 1, (int64_t[]){1});
+    linear(&b, "mean", "fc", 12, 3);
+    build_output(&b, "fc", 3);
+    check_groups(write_model(&b, packed ? "packed" : "attention"), &tokens,
+        packed ? "e.w 12, qkv.w 4, qkv.w 4, qkv.w 4, qkv.w 4, qkv.w 4, qkv.w 4, [qkv.w 3]" : "e.w 12, q.w 4, q.w 4, q.w 4, v.w 4, v.w 4, v.w 4, [q.w 3]");
+}
+
+int main(void)
+{
+    check_residual();
+    check_depthwise();
+    check_multiplier();
+    check_grouped();
+    check_concat();
+    check_concat_twice();
+    check_flatten();
+    check_shared();
+    check_gated();
+    check_shuffle();
+    check_excitation(false);
+    check_excitation(true);
+    check_attention(false);
+    check_attention(true);
+    return check_result();
+}
