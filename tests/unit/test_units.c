@@ -55,10 +55,13 @@ static void norm(Build *b, const char *x, const char *y, int64_t n)
 {
     static const char *const vectors[] = {"scale", "shift", "mean", "variance"};
     char name[64], in[400];
+    float ones[64];
+    for (int i = 0; i < 64; i++)
+        ones[i] = 1;
     int used = snprintf(in, sizeof in, "%s", x);
     for (int i = 0; i < 4; i++) {
         snprintf(name, sizeof name, "%s.%s", y, vectors[i]);
-        tensor(b, name, 1, &n);
+        build_tensor(b, name, 1, &n, ones); /* drawn anew by check_groups */
         used += snprintf(in + used, sizeof in - (size_t)used, " %s", name);
     }
     build_node(b, "BatchNormalization", in, y);
