@@ -257,6 +257,7 @@ static void conv_units(const PapaNode *node, PapaUnits *units)
         papa_units_fix(units, &x, k, "its window slides along them");
         papa_units_fix(units, &w, k, "");
     }
+    y->axis[0] = x.axis[0];
     y->axis[1] = w.axis[0];
     if (groups == 1) {
         papa_units_tie(units, &x, 1, &w, 1);
