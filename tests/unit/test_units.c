@@ -323,6 +323,242 @@ static void check_attention(bool packed)
         packed ? "e.w 12, qkv.w 4, qkv.w 4, qkv.w 4, qkv.w 4, qkv.w 4, qkv.w 4, [qkv.w 3]" : "e.w 12, q.w 4, q.w 4, q.w 4, v.w 4, v.w 4, v.w 4, [q.w 3]");
 }
 
+/* ---------------------------------------------------------------- what is not understood */
+
+static const char *pinned_text(const PapaGroups *groups)
+{
+    static char text[4096];
+    size_t used = 0;
+    *text = 0;
+    for (int i = 0; i < groups->n_pinned && used < sizeof text; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s axis %d: %lld, %s\n", groups->tensors[groups->pinned[i].tensor].name,
+            groups->pinned[i].axis, (long long)groups->pinned[i].n, groups->pinned[i].why);
+    return text;
+}
+
+static void check_derived(const char *path, const char *expected, int n_opaque, const char *pinned)
+{
+    PapaModel *model = NULL;
+    PapaGroups *groups;
+    CHECK_OK(papa_model_open(&model, path));
+    CHECK_OK(papa_groups_derive(&groups, model->onnx, NULL));
+    CHECK(strcmp(groups_text(groups), expected) == 0 && groups->n_opaque == n_opaque, "%s: \"%s\" with %d unknown nodes, expected \"%s\" with %d", path,
+        groups_text(groups), groups->n_opaque, expected, n_opaque);
+    CHECK(strstr(pinned_text(groups), pinned), "%s: pinned are\n%sexpected \"%s\"", path, pinned_text(groups), pinned);
+    papa_groups_free(groups);
+    papa_model_close(model);
+}
+
+/* A node of another domain, with the shape of its output told or not. */
+static void check_unknown(bool told)
+{
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(4, 2, 3, 3));
+    conv(&b, "a", "c", DIMS(5, 4, 3, 3));
+    build_node(&b, "Mystery", "c", "m").node->domain = build_text(&b, "somewhere.else");
+    conv(&b, "m", "d", DIMS(6, 5, 3, 3));
+    conv(&b, "d", "e", DIMS(7, 6, 3, 3));
+    head(&b, "e", 7);
+    Onnx__ValueInfoProto *info = build_value(&b, "m", 4, (int64_t[]){1, 5, 6, 6});
+    if (told)
+        b.graph.value_info = &info, b.graph.n_value_info = 1;
+    /* Without a shape nothing behind it is known; the weights there are not even met. */
+    check_derived(write_model(&b, "unknown"), told ? "a.w 4, d.w 6, e.w 7" : "a.w 4", told ? 1 : 7,
+        "c.w axis 0: 5, Mystery node 'Mystery_2': it does not say what becomes of units\n");
+}
+
+/* The branches of an If read what the graph around them makes. */
+static void check_captured(void)
+{
+    Build b = begin_image(), inner = build_begin();
+    conv(&b, "x", "a", DIMS(4, 2, 3, 3));
+    conv(&b, "a", "c", DIMS(5, 4, 3, 3));
+    build_node(&inner, "Relu", "a", "inside");
+    build_output(&inner, "inside", 4);
+    inner.graph.name = (char *)"branch", inner.graph.node = inner.nodes, inner.graph.output = inner.outputs;
+    Onnx__TensorProto *yes = build_tensor(&b, "yes", 1, (int64_t[]){1}, (float[]){1});
+    yes->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__BOOL, yes->n_dims = 0, yes->raw_data.len = 1;
+    BuildNode node = build_node(&b, "If", "yes", "i");
+    build_attribute(node, "then_branch", ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPH)->g = &inner.graph;
+    build_attribute(node, "else_branch", ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPH)->g = &inner.graph;
+    build_output(&b, "i", 4);
+    head(&b, "c", 5);
+    const char *path = write_model(&b, "captured");
+    papa_arena_free(&inner.arena);
+    check_derived(path, "c.w 5", 1, "a.w axis 0: 4, If node 'If_2': it does not say");
+}
+
+/* ---------------------------------------------------------------- permutations */
+
+static void check_permutations(void)
+{
+    int64_t perm[5] = {3, 0, 4, 1, 2}, back[5], both[5];
+    papa_permutation_invert(back, perm, 5);
+    papa_permutation_compose(both, perm, back, 5);
+    for (int64_t i = 0; i < 5; i++)
+        CHECK(perm[back[i]] == i && both[i] == i, "%lld: %lld, %lld", (long long)i, (long long)back[i], (long long)both[i]);
+
+    /* Two bytes each; there and back. */
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(5, 2, 3, 3));
+    head(&b, "a", 5);
+    PapaModel *model;
+    PapaGroups *groups;
+    CHECK_OK(papa_model_open(&model, write_model(&b, "permuted")));
+    CHECK_OK(papa_groups_derive(&groups, model->onnx, NULL));
+    uint16_t data[90], old[90], scratch_space[90];
+    for (uint16_t i = 0; i < 90; i++)
+        data[i] = old[i] = i;
+    papa_groups_permute(groups, 0, (const int64_t *const[]){perm}, data, sizeof *data, scratch_space);
+    for (int64_t i = 0; i < 90; i++)
+        CHECK(data[i] == perm[i / 18] * 18 + i % 18, "element %lld is %d", (long long)i, data[i]);
+    papa_groups_permute(groups, 0, (const int64_t *const[]){back}, data, sizeof *data, scratch_space);
+    CHECK(memcmp(data, old, sizeof data) == 0, "a permutation and its inverse");
+    CHECK_FAILS(papa_groups_permute_store(groups, (const int64_t *const[]){perm}, model, NULL), PAPA_ERR_MISMATCH, "'a.w'"); /* no table yet */
+    PapaGroups *none;
+    CHECK_FAILS(papa_groups_derive(&none, model->onnx, &(PapaGroupsOptions){&image, 2}), PAPA_ERR_ARGUMENT, "2 input shapes for 1 inputs");
+    papa_groups_free(groups);
+    papa_model_close(model);
+}
+
+/* ---------------------------------------------------------------- random networks built from these pieces */
+
+typedef struct Random {
+    Build b;
+    PapaRng rng;
+    char now[32];     /* the newest value */
+    int64_t channels; /* its */
+    int n;
+} Random;
+
+static bool chance(Random *r, double p)
+{
+    return papa_rng_double(&r->rng) < p;
+}
+
+static const char *fresh(Random *r)
+{
+    snprintf(r->now, sizeof r->now, "v%d", r->n++);
+    return r->now;
+}
+
+static void apply(Random *r, const char *type)
+{
+    char in[32];
+    strcpy(in, r->now);
+    build_node(&r->b, type, in, fresh(r));
+}
+
+static void convolve(Random *r, int64_t channels, int64_t window, int64_t group)
+{
+    char in[32];
+    strcpy(in, r->now);
+    build_int(conv(&r->b, in, fresh(r), DIMS(channels, r->channels / group, window, window)), "group", group);
+    r->channels = channels;
+    if (chance(r, .4)) {
+        strcpy(in, r->now);
+        norm(&r->b, in, fresh(r), channels);
+    }
+    if (chance(r, .6))
+        apply(r, chance(r, .5) ? "Relu" : "HardSwish");
+}
+
+static void join(Random *r, const char *type, const char *other)
+{
+    char in[80];
+    snprintf(in, sizeof in, chance(r, .5) ? "%s %s" : "%2$s %1$s", r->now, other);
+    BuildNode node = build_node(&r->b, type, in, fresh(r));
+    if (strcmp(type, "Concat") == 0)
+        build_int(node, "axis", 1);
+}
+
+static void add_piece(Random *r)
+{
+    char before[32], in[64], out[128];
+    const int64_t n = r->channels;
+    strcpy(before, r->now);
+    switch (papa_rng_below(&r->rng, 9)) {
+    case 0:
+        convolve(r, 2 + papa_rng_below(&r->rng, 7), chance(r, .5) ? 1 : 3, 1);
+        break;
+    case 1: /* residual, of one or two layers */
+        if (chance(r, .5))
+            convolve(r, 2 + papa_rng_below(&r->rng, 5), 1, 1);
+        convolve(r, n, 3, 1);
+        join(r, chance(r, .8) ? "Add" : "Sum", before);
+        break;
+    case 2: /* residual with a projection */
+        convolve(r, 4 + papa_rng_below(&r->rng, 4), 3, 1);
+        conv(&r->b, before, fresh(r), DIMS(r->channels, n, 1, 1));
+        snprintf(before, sizeof before, "v%d", r->n - 2);
+        join(r, "Add", before);
+        break;
+    case 3: /* dense */
+        convolve(r, 2 + papa_rng_below(&r->rng, 3), 3, 1);
+        join(r, "Concat", before);
+        r->channels += n;
+        break;
+    case 4:
+        convolve(r, n, 3, n);
+        break;
+    case 5:
+        convolve(r, 2 * n, 3, n % 2 || chance(r, .4) ? n : 2);
+        break;
+    case 6: /* squeeze and excitation */
+        apply(r, "GlobalAveragePool");
+        convolve(r, n, 1, 1);
+        apply(r, "Sigmoid");
+        join(r, "Mul", before);
+        break;
+    case 7: /* a gate */
+        if (n % 2)
+            break;
+        snprintf(out, sizeof out, "v%d v%d", r->n, r->n + 1);
+        build_int(build_node(&r->b, "Split", before, out), "axis", 1);
+        snprintf(before, sizeof before, "v%d", r->n);
+        r->n += 2;
+        snprintf(r->now, sizeof r->now, "v%d", r->n - 1);
+        apply(r, "Sigmoid");
+        join(r, "Mul", before);
+        r->channels = n / 2;
+        break;
+    case 8: /* a shortcut with padded channels */
+        snprintf(in, sizeof in, "pads%d", r->n);
+        ints(&r->b, in, 8, (int64_t[]){0, 1, 0, 0, 0, 2, 0, 0});
+        snprintf(out, sizeof out, "%s %s", before, in);
+        convolve(r, n + 3, 3, 1);
+        strcpy(before, r->now);
+        build_node(&r->b, "Pad", out, fresh(r));
+        join(r, "Add", before);
+    }
+}
+
+/* Returns the number of groups. */
+static int check_random(uint32_t seed)
+{
+    Random r = {.b = begin_image(), .rng = papa_rng(1, PAPA_RNG_TEST, 3, seed, 0), .now = "x", .channels = 2};
+    convolve(&r, 4 + papa_rng_below(&r.rng, 4), 3, 1);
+    for (uint32_t i = 1 + papa_rng_below(&r.rng, 5); i; i--)
+        add_piece(&r);
+    if (chance(&r, .5)) {
+        head(&r.b, r.now, r.channels);
+    } else {
+        build_node(&r.b, "Flatten", r.now, "flat");
+        linear(&r.b, "flat", "fc", r.channels * 36, 3);
+        build_output(&r.b, "fc", 2);
+    }
+    GroupsTest t;
+    char what[32];
+    snprintf(what, sizeof what, "random network %u", seed);
+    PapaStatus status = groups_begin(&t, write_model(&r.b, "random"), &image, 1);
+    CHECK(status == PAPA_OK, "%s: %s", what, papa_error());
+    if (status == PAPA_OK)
+        groups_try(&t, what);
+    int n_groups = status == PAPA_OK ? t.groups->n_groups : 0;
+    groups_end(&t);
+    return n_groups;
+}
+
 int main(void)
 {
     check_residual();
@@ -339,5 +575,13 @@ int main(void)
     check_excitation(true);
     check_attention(false);
     check_attention(true);
+    check_unknown(true);
+    check_unknown(false);
+    check_captured();
+    check_permutations();
+    int n_groups = 0;
+    for (uint32_t seed = 0; seed < 200; seed++)
+        n_groups += check_random(seed);
+    CHECK(n_groups > 600, "200 random networks have %d groups", n_groups);
     return check_result();
 }
