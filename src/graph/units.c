@@ -70,7 +70,14 @@ static int32_t join_parts(PapaUnits *u, int32_t p, int32_t q)
     return !q ? p : !p ? q : papa_units_part(u, join_parts(u, p, u->parts[q].parent), u->parts[q].element);
 }
 
-int32_t papa_units_blank(PapaUnits *u, float value)
+int32_t papa_units_blank(PapaUnits *u)
+{
+    int32_t own = papa_units_part(u, papa_units_part(u, 0, INT32_MIN), INT32_MIN); /* no number's, nor a part of one */
+    return papa_units_part(u, own, u->n_ids++);
+}
+
+/* The stretch that holds this number, in every constant. */
+static int32_t blank_of_number(PapaUnits *u, float value)
 {
     int32_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -272,7 +279,7 @@ static void begin_constant(PapaUnits *u, const PapaValue *value)
             continue;
         space->axis[k] = papa_units_repeated(u, shape->dim[k]);
         for (int64_t i = 0; one_number && space->axis[k].positions && i < shape->dim[k]; i++)
-            space->axis[k].positions->at[i].part = papa_units_blank(u, data[0]); /* alike in all constants */
+            space->axis[k].positions->at[i].part = blank_of_number(u, data[0]);
     }
 }
 
@@ -351,7 +358,8 @@ static PapaStatus find(PapaUnits *u)
     if (!u->spaces || !u->known)
         return PAPA_ERR_MEMORY;
     for (int i = 0; i < graph->n_values; i++)
-        u->spaces[i] = (PapaSpace){.name = graph->values[i]->name, .shape = graph->values[i]->has_shape ? graph->values[i]->shape : (PapaShape){0}};
+        u->spaces[i] = (PapaSpace){.name = graph->values[i]->name, .constant = graph->values[i]->kind == PAPA_VALUE_CONSTANT,
+            .shape = graph->values[i]->has_shape ? graph->values[i]->shape : (PapaShape){0}};
     u->n_parts = 1; /* the whole */
     void *parts = GROW(u, u->parts, u->n_parts, u->parts_capacity);
     if (!parts || !grow_buckets(u))

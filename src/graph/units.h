@@ -24,7 +24,7 @@
 
 enum {
     PAPA_UNIT_FIXED = -1, /* something that never moves */
-    PAPA_UNIT_BLANK = -2, /* part of a stretch of equal content (padding, a repeated axis): moving within it changes nothing. part: which content */
+    PAPA_UNIT_BLANK = -2, /* part of a stretch of equal content (padding, a repeated axis): moving within it changes nothing. part: which stretch */
 };
 
 typedef struct PapaPosition {
@@ -49,6 +49,7 @@ typedef struct PapaAxis {
 /* A value as units see it. */
 typedef struct PapaSpace {
     const char *name;
+    bool constant; /* a known number means the same in all of these */
     PapaShape shape;
     PapaAxis axis[PAPA_MAX_RANK];
 } PapaSpace;
@@ -157,7 +158,7 @@ PapaSpace papa_units_concat(PapaUnits *units, PapaSpace *spaces, int n, int axis
 
 /* The parts of units. */
 int32_t papa_units_part(PapaUnits *units, int32_t part, int32_t element); /* part `element` of this part */
-int32_t papa_units_blank(PapaUnits *units, float value);                  /* the blank stretch that holds this number */
+int32_t papa_units_blank(PapaUnits *units);                               /* a blank stretch of its own */
 int32_t papa_units_fresh(PapaUnits *units);                               /* a unit that stands nowhere yet */
 PapaPositions *papa_units_list(PapaUnits *units, int64_t n);              /* zeroed; NULL when memory runs out */
 void papa_units_tie_positions(PapaUnits *units, PapaPosition a, PapaPosition b, int id); /* id: of a condition that all pairs of an operator share */

@@ -318,7 +318,7 @@ PapaAxis papa_units_repeated(PapaUnits *u, int64_t n)
     PapaPositions *list = papa_units_list(u, n);
     if (!list)
         return (PapaAxis){0};
-    int32_t blank = papa_units_part(u, papa_units_blank(u, 0), list->id);
+    const int32_t blank = papa_units_blank(u);
     for (int64_t i = 0; i < n; i++)
         list->at[i] = (PapaPosition){PAPA_UNIT_BLANK, blank, 0};
     list->uniform = true;
@@ -460,7 +460,10 @@ static PapaPositions *join_lists(PapaUnits *u, const PapaSpace *spaces, int n, i
     for (int i = 0; i < n; i++)
         for (int64_t k = 0; k < spaces[i].shape.dim[axis]; k++) {
             const PapaPositions *from = spaces[i].axis[axis].positions;
-            list->at[at++] = from ? from->at[k] : (PapaPosition){.unit = PAPA_UNIT_FIXED};
+            list->at[at] = from ? from->at[k] : (PapaPosition){.unit = PAPA_UNIT_FIXED};
+            if (list->at[at].unit == PAPA_UNIT_BLANK && !spaces[i].constant) /* the same stretch may hold other content in each operand */
+                list->at[at].part = papa_units_part(u, list->at[at].part, -1 - i);
+            at++;
         }
     tell_apart(u, list, spaces, n, axis);
     return list;

@@ -199,7 +199,7 @@ static PapaStatus for_each_box(const PapaNode *node, pad_move_fn *move, void *co
 static void pad_units(const PapaNode *node, PapaUnits *units)
 {
     const PadAttrs *attrs = node->attrs;
-    const int32_t blank = papa_units_blank(units, attrs->value);
+    const int32_t blank = papa_units_blank(units);
     PapaSpace y = papa_units_in(units, node, 0);
     for (int k = 0; k < y.shape.rank; k++) {
         const int64_t n = node->out[0]->shape.dim[k], n_in = y.shape.dim[k];
