@@ -323,8 +323,6 @@ static void check_attention(bool packed)
         packed ? "e.w 12, qkv.w 4, qkv.w 4, qkv.w 4, qkv.w 4, qkv.w 4, qkv.w 4, [qkv.w 3]" : "e.w 12, q.w 4, q.w 4, q.w 4, v.w 4, v.w 4, v.w 4, [q.w 3]");
 }
 
-/* ---------------------------------------------------------------- what is not understood */
-
 static const char *pinned_text(const PapaGroups *groups)
 {
     static char text[4096];
@@ -348,6 +346,61 @@ static void check_derived(const char *path, const char *expected, int n_opaque, 
     papa_groups_free(groups);
     papa_model_close(model);
 }
+
+/* Two stretches of repeated content behind each other: columns that read the same may change places, but not from one stretch to the other. */
+static void check_repeated(void)
+{
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(4, 2, 3, 3));
+    build_ints(build_node(&b, "ReduceMean", "a", "mean"), "axes", 1, (int64_t[]){1});
+    ints(&b, "shape", 4, (int64_t[]){1, 3, 1, 1});
+    build_node(&b, "Expand", "mean shape", "left");
+    build_node(&b, "Tanh", "left", "right");
+    build_int(build_node(&b, "Concat", "left right", "cat"), "axis", 1);
+    conv(&b, "cat", "c", DIMS(5, 6, 3, 3));
+    head(&b, "c", 5);
+    GroupsTest t;
+    CHECK_OK(groups_begin(&t, write_model(&b, "repeated"), &image, 1));
+    CHECK(strcmp(groups_text(t.groups), "a.w 4, c.w 5, c.w 3, c.w 3") == 0, "%s", groups_text(t.groups));
+    groups_try(&t, "repeated");
+    groups_end(&t);
+}
+
+/* Channels that become the batch, and are summed over. */
+static void check_batch(void)
+{
+    Build b = build_begin();
+    build_input(&b, "x", 4, (int64_t[]){2, 2, 6, 6});
+    conv(&b, "x", "a", DIMS(4, 2, 3, 3));
+    build_ints(build_node(&b, "Transpose", "a", "t"), "perm", 4, (int64_t[]){1, 0, 2, 3});
+    conv(&b, "t", "c", DIMS(3, 2, 3, 3));
+    build_node(&b, "Relu", "c", "r");
+    build_node(&b, "MaxPool", "r", "m");
+    build_ints((BuildNode){&b, b.nodes[b.graph.n_node - 1]}, "kernel_shape", 2, (int64_t[]){3, 3});
+    conv(&b, "m", "d", DIMS(5, 3, 1, 1));
+    build_output(&b, "d", 4); /* all four images */
+    check_groups(write_model(&b, "batch"), &image, "c.w 3");
+}
+
+/* Both halves of a layer are added to the same parts of other units: nothing tells them apart. */
+static void check_twins(void)
+{
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(4, 2, 3, 3));
+    build_node(&b, "Flatten", "a", "f");
+    build_node(&b, "Flatten", "x", "flat_x");
+    linear(&b, "flat_x", "b", 72, 288);
+    build_int(build_node(&b, "Split", "b", "b0 b1"), "axis", 1);
+    build_node(&b, "Add", "f b0", "s0");
+    build_node(&b, "Mul", "s0 b1", "s1");
+    linear(&b, "s1", "c", 144, 4);
+    linear(&b, "c", "fc", 4, 3);
+    build_output(&b, "fc", 2);
+    check_derived(write_model(&b, "twins"), "c.w 4", 0, "a.w axis 0: 4, a part of it stands twice along an axis");
+}
+
+
+/* ---------------------------------------------------------------- what is not understood */
 
 /* A node of another domain, with the shape of its output told or not. */
 static void check_unknown(bool told)
@@ -575,6 +628,9 @@ int main(void)
     check_excitation(true);
     check_attention(false);
     check_attention(true);
+    check_repeated();
+    check_batch();
+    check_twins();
     check_unknown(true);
     check_unknown(false);
     check_captured();
