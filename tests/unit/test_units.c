@@ -382,6 +382,24 @@ static void check_batch(void)
     check_groups(write_model(&b, "batch"), &image, "c.w 3");
 }
 
+/* Channels 0 and 3, 1 and 2 move together as mirror images. Where another sum treats the pairs differently they are not alike. */
+static void check_mirrored(bool alike)
+{
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(4, 2, 3, 3));
+    ints(&b, "mirror", 4, (int64_t[]){3, 2, 1, 0});
+    ints(&b, "half", 4, alike ? (int64_t[]){3, 2, 1, 0} : (int64_t[]){3, 1, 2, 0});
+    build_int(build_node(&b, "Gather", "a mirror", "m"), "axis", 1);
+    build_node(&b, "Add", "a m", "sum");
+    build_int(build_node(&b, "Gather", "a half", "h"), "axis", 1);
+    build_node(&b, "Sigmoid", "h", "gate");
+    build_node(&b, "Mul", "a gate", "gated");
+    build_int(build_node(&b, "Concat", "sum gated", "cat"), "axis", 1);
+    conv(&b, "cat", "c", DIMS(5, 8, 1, 1));
+    head(&b, "c", 5);
+    check_groups(write_model(&b, "mirrored"), &image, alike ? "a.w 2, c.w 5" : "c.w 5");
+}
+
 /* Both halves of a layer are added to the same parts of other units: nothing tells them apart. */
 static void check_twins(void)
 {
@@ -631,6 +649,8 @@ int main(void)
     check_repeated();
     check_batch();
     check_twins();
+    check_mirrored(true);
+    check_mirrored(false);
     check_unknown(true);
     check_unknown(false);
     check_captured();
