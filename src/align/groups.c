@@ -114,6 +114,13 @@ static int compare_siblings(const void *a, const void *b)
     return by_unit ? by_unit : compare_numbers(x->with, y->with);
 }
 
+static int compare_elders(const void *a, const void *b)
+{
+    const PapaSiblings *x = a, *y = b;
+    int by_elder = compare_numbers(x->with, y->with);
+    return by_elder ? by_elder : compare_numbers(x->unit, y->unit);
+}
+
 static PapaStatus add_siblings(Family *family, PapaSiblings siblings)
 {
     if (family->n == family->capacity) {
@@ -128,16 +135,24 @@ static PapaStatus add_siblings(Family *family, PapaSiblings siblings)
     return PAPA_OK;
 }
 
-/* In order, and each pair once. */
+/* Each pair once, its side given, in order of the younger. */
 static void sort_family(Family *family)
 {
+    PapaSiblings *pairs = family->pairs;
     int64_t n = 0;
-    if (family->n)
-        qsort(family->pairs, (size_t)family->n, sizeof *family->pairs, compare_siblings);
-    for (int64_t i = 0; i < family->n; i++)
-        if (!n || compare_siblings(&family->pairs[i], &family->pairs[n - 1]) != 0)
-            family->pairs[n++] = family->pairs[i];
+    if (!family->n)
+        return;
+    qsort(pairs, (size_t)family->n, sizeof *pairs, compare_elders);
+    for (int64_t i = 0; i < family->n; i++) {
+        const bool of_same = n && pairs[n - 1].with == pairs[i].with;
+        if (of_same && pairs[n - 1].unit == pairs[i].unit)
+            continue;
+        const int32_t side = of_same ? pairs[n - 1].side + 1 : 1;
+        pairs[n] = pairs[i];
+        pairs[n++].side = side;
+    }
     family->n = n;
+    qsort(pairs, (size_t)n, sizeof *pairs, compare_siblings);
 }
 
 /* The tie that made two units one: found where their ways to the root meet, as later ties are nearer to it. */
@@ -152,7 +167,7 @@ static bool find_siblings(const PapaUnits *u, int32_t a, int32_t b, PapaSiblings
     if (last < 0 || !u->units[last].tied_whole)
         return false;
     int32_t with = u->units[last].tied_to;
-    *out = last > with ? (PapaSiblings){last, with} : (PapaSiblings){with, last};
+    *out = last > with ? (PapaSiblings){last, with, 0} : (PapaSiblings){with, last, 0};
     return true;
 }
 

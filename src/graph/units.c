@@ -102,12 +102,9 @@ int32_t papa_units_fresh(PapaUnits *u)
         else
             high = middle;
     }
-    for (; low < u->n_siblings && u->siblings[low].unit == unit; low++) {
-        int32_t with = u->siblings[low].with, side = 1;
-        for (int64_t i = 0; i < low; i++)
-            side += u->siblings[i].with == with;
-        papa_units_tie_positions(u, (PapaPosition){unit, 0, 0}, (PapaPosition){with, 0, side}, papa_units_condition(u));
-    }
+    for (; low < u->n_siblings && u->siblings[low].unit == unit; low++)
+        papa_units_tie_positions(u, (PapaPosition){unit, 0, 0}, (PapaPosition){u->siblings[low].with, 0, u->siblings[low].side},
+            papa_units_condition(u));
     return unit;
 }
 

@@ -74,6 +74,7 @@ typedef struct PapaMark {
 /* Two units that a first search found to move together though they stand on one axis: in the next one they are two sides of one unit. */
 typedef struct PapaSiblings {
     int32_t unit, with; /* the later and the earlier one, as numbered */
+    int32_t side;       /* of the later one; another for each of the earlier one's siblings */
 } PapaSiblings;
 
 typedef struct PapaUnit {
