@@ -51,7 +51,7 @@ __device__ __forceinline__ Tile tile_of(int C, int T)
 }
 
 /* out (K, T, C) = w (K, C, T). Rows of the tile are an odd number of words apart in shared memory, so that a column meets every bank. */
-template <class E> __global__ void filter_in(E *__restrict__ out, const float *__restrict__ w, int C, int T)
+template <class E> __global__ void __launch_bounds__(kThreads) filter_in(E *__restrict__ out, const float *__restrict__ w, int C, int T)
 {
     PAPA_SHARED(float, words, kTileChannels * (kTileTaps + 1));
     Tile tile = tile_of(C, T);
@@ -68,7 +68,7 @@ template <class E> __global__ void filter_in(E *__restrict__ out, const float *_
 }
 
 /* dw (K, C, T) (+)= from (K, T, C). */
-template <class E> __global__ void filter_out(float *__restrict__ dw, const E *__restrict__ from, int C, int T, bool accumulate)
+template <class E> __global__ void __launch_bounds__(kThreads) filter_out(float *__restrict__ dw, const E *__restrict__ from, int C, int T, bool accumulate)
 {
     PAPA_SHARED(float, words, kTileChannels * (kTileTaps + 1));
     Tile tile = tile_of(C, T);
@@ -86,7 +86,7 @@ template <class E> __global__ void filter_out(float *__restrict__ dw, const E *_
 }
 
 /* dw[i] (+)= from[i]: the same, where the order is. */
-template <class E> __global__ void filter_add(float *__restrict__ dw, const E *__restrict__ from, int64_t n, bool accumulate)
+template <class E> __global__ void __launch_bounds__(kThreads) filter_add(float *__restrict__ dw, const E *__restrict__ from, int64_t n, bool accumulate)
 {
     PAPA_GRID_STRIDE(i, n)
     dw[i] = accumulate ? dw[i] + load(from[i]) : load(from[i]);

@@ -14,7 +14,7 @@
 typedef enum PapaUnary {
     PAPA_UNARY_RELU,    /* max(0, x); y */
     PAPA_UNARY_LEAKY,   /* x < 0 ? a * x : x; x */
-    PAPA_UNARY_CLIP,    /* min(b, max(a, x)); y. The gradient passes strictly between the bounds: 0 on both */
+    PAPA_UNARY_CLIP,    /* min(b, max(a, x)); y. The gradient passes strictly between the bounds, as y's type has them: 0 on both */
     PAPA_UNARY_SIGMOID, /* 1 / (1 + exp(-x)); y */
     PAPA_UNARY_TANH,    /* y */
     PAPA_UNARY_NEG,     /* -x; nothing */

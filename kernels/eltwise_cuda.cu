@@ -51,8 +51,8 @@ template <PapaUnary F, class T> __global__ void __launch_bounds__(kThreads) unar
         forward_at<F, 1>(u, u.n_packs * N + i);
 }
 
-/* 4 blocks at a time on a multiprocessor: with room for more, ptxas would rather spill than take a 33rd register. */
-template <PapaUnary F, class T> __global__ void __launch_bounds__(kThreads, 4) unary_bwd(const Unary<T> u)
+/* 3 blocks at a time on a multiprocessor: asked for more, ptxas spills (the gradient of GELU). */
+template <PapaUnary F, class T> __global__ void __launch_bounds__(kThreads, 3) unary_bwd(const Unary<T> u)
 {
     constexpr int N = kPack<T>;
     PAPA_GRID_STRIDE(i, u.n_packs)
@@ -61,6 +61,10 @@ template <PapaUnary F, class T> __global__ void __launch_bounds__(kThreads, 4) u
         backward_at<F, 1>(u, u.n_packs * N + i);
 }
 
+template <class T> float as_stored(float x);
+template <> float as_stored<float>(float x) { return x; }
+template <> float as_stored<__nv_bfloat16>(float x) { return __bfloat162float(__float2bfloat16(x)); }
+
 template <class T> PapaStatus run_unary(PapaDevice *dev, PapaUnary f, bool backward, Unary<T> u)
 {
     constexpr int N = kPack<T>;
@@ -68,6 +72,8 @@ template <class T> PapaStatus run_unary(PapaDevice *dev, PapaUnary f, bool backw
     u.n_packs = packs ? u.n / N : 0;
     if (!u.n)
         return PAPA_OK;
+    if (backward && f == PAPA_UNARY_CLIP) /* what was clipped stands in y as the bounds are when they are stored */
+        u.a = as_stored<T>(u.a), u.b = as_stored<T>(u.b);
     unsigned blocks = blocks_for(dev, u.n_packs ? u.n_packs : u.n);
     switch (f) {
 #define CASE(F)                                                           \

@@ -7,7 +7,7 @@ namespace papa {
 namespace {
 
 /* to[i] = from[i]; n packs of N. */
-template <class To, class From, int N> __global__ void convert_packs(To *__restrict__ to, const From *__restrict__ from, int64_t n)
+template <class To, class From, int N> __global__ void __launch_bounds__(kThreads) convert_packs(To *__restrict__ to, const From *__restrict__ from, int64_t n)
 {
     PAPA_GRID_STRIDE(i, n)
     {
@@ -33,7 +33,7 @@ template <class To, class From> PapaStatus convert(PapaDevice *dev, To *to, cons
 
 /* to[m][r][c] = from[m * stride + r * ld + c], `to` dense. */
 template <class To, class From>
-__global__ void convert_rows(To *__restrict__ to, const From *__restrict__ from, int64_t n, int64_t rows, int64_t columns, int64_t ld, int64_t stride)
+__global__ void __launch_bounds__(kThreads) convert_rows(To *__restrict__ to, const From *__restrict__ from, int64_t n, int64_t rows, int64_t columns, int64_t ld, int64_t stride)
 {
     PAPA_GRID_STRIDE(i, n)
     {
@@ -45,7 +45,7 @@ __global__ void convert_rows(To *__restrict__ to, const From *__restrict__ from,
 /* y[r][c] = beta * y[r][c] + bias[c], or max(0, that); a NaN stays one. bias may be NULL, beta 0 doesn't read y. Rows are ld elements apart, and hold
  * `packs` packs of N. */
 template <class T, int N>
-__global__ void finish_rows(T *__restrict__ y, const float *__restrict__ bias, int64_t rows, int64_t packs, int64_t ld, float beta, bool relu)
+__global__ void __launch_bounds__(kThreads) finish_rows(T *__restrict__ y, const float *__restrict__ bias, int64_t rows, int64_t packs, int64_t ld, float beta, bool relu)
 {
     int64_t first = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, step = (int64_t)gridDim.x * blockDim.x;
     int64_t row = first / packs, column = first - row * packs, rows_on = step / packs, columns_on = step - rows_on * packs;

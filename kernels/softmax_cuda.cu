@@ -105,7 +105,7 @@ struct Columns {
     Divider by_inner;
 };
 
-/* Over the threads of a column; every one of them gets it. between: kThreads elements, free again when this returns. */
+/* Over the threads of a column; every one of them gets it. between: kThreads elements, which serve one call. */
 template <class A, class Join> __device__ __forceinline__ A column_all(A x, Join join, const Columns &c, A *between)
 {
     const int thread = (int)threadIdx.x;
@@ -116,9 +116,7 @@ template <class A, class Join> __device__ __forceinline__ A column_all(A x, Join
             between[thread] = join(between[thread], between[thread + half * c.width]);
         __syncthreads();
     }
-    x = between[thread & (c.width - 1)];
-    __syncthreads();
-    return x;
+    return between[thread & (c.width - 1)];
 }
 
 /* The column's first element; column < s.n. */

@@ -14,7 +14,7 @@
 
 namespace papa {
 
-constexpr int kChunk = 128;      /* terms that one float32 takes */
+constexpr int kChunk = 32;       /* terms that one float32 takes */
 constexpr int64_t kFill = 1024;  /* blocks that fill any GPU */
 constexpr int kLeastTerms = 8;   /* (packs of) terms that are worth a thread */
 

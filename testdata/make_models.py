@@ -114,6 +114,54 @@ class ResNet(nn.Module):
         return self.fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
 
 
+class Attention(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x):
+        n, tokens, width = x.shape
+        q, k, v = self.qkv(x).reshape(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = F.softmax(q @ k.transpose(-2, -1) * (width // self.heads) ** -.5, dim=-1)
+        return self.proj((scores @ v).transpose(1, 2).reshape(n, tokens, width))
+
+
+class Layer(nn.Module):
+    """A transformer's, normalised in front."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        x = x + self.attention(self.norm1(x))
+        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+
+
+class ViT(nn.Module):
+    """Dosovitskiy et al. 2021, with a class token and learned positions."""
+
+    def __init__(self, channels=1, size=28, patch=7, width=32, depth=2, heads=2):
+        super().__init__()
+        self.patches = nn.Conv2d(channels, width, patch, patch)
+        self.token = nn.Parameter(.02 * torch.randn(1, 1, width))
+        self.positions = nn.Parameter(.02 * torch.randn(1, (size // patch) ** 2 + 1, width))
+        self.layers = nn.Sequential(*[Layer(width, heads) for _ in range(depth)])
+        self.norm = nn.LayerNorm(width)
+        self.fc = nn.Linear(width, N_CLASSES)
+
+    def forward(self, image):
+        x = self.patches(image).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.positions
+        return self.fc(self.norm(self.layers(x))[:, 0])
+
+
 MODELS = {
     "lenet": (LeNet, (1, 28, 28)),
     "mlp": (MLP, (1, 28, 28)),
@@ -121,6 +169,7 @@ MODELS = {
     "resnet8": (lambda: ResNet(1), (1, 28, 28)),
     "resnet20": (lambda: ResNet(3), (1, 28, 28)),
     "resnet20-cifar": (lambda: ResNet(3, channels=3), (3, 32, 32)),
+    "vit-tiny": (ViT, (1, 28, 28)),
 }
 
 

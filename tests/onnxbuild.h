@@ -124,6 +124,21 @@ static inline Onnx__TensorProto *build_tensor(Build *b, const char *name, int ra
     return tensor;
 }
 
+/* Integers or truth values of this type, INT64 or BOOL. rank: 0 or 1. */
+static inline void build_known(Build *b, const char *name, int type, int rank, int64_t n, const int64_t *values)
+{
+    Onnx__TensorProto *tensor = build_tensor(b, name, 0, NULL, (const float[]){0});
+    const size_t width = type == ONNX__TENSOR_PROTO__DATA_TYPE__BOOL ? 1 : sizeof *values;
+    tensor->data_type = type;
+    tensor->n_dims = (size_t)rank;
+    tensor->dims = build_alloc(b, sizeof *tensor->dims);
+    tensor->dims[0] = n;
+    tensor->raw_data.len = (size_t)n * width;
+    tensor->raw_data.data = build_alloc(b, tensor->raw_data.len + 1);
+    for (int64_t i = 0; i < n; i++)
+        memcpy(tensor->raw_data.data + (size_t)i * width, &values[i], width); /* the low byte of a truth value */
+}
+
 /* Normal with this standard deviation; other numbers for each tensor. */
 static inline void build_random(Build *b, const char *name, int rank, const int64_t *dims, double std)
 {
@@ -131,9 +146,9 @@ static inline void build_random(Build *b, const char *name, int rank, const int6
     for (int i = 0; i < rank; i++)
         count *= dims[i];
     float *values = build_alloc(b, (size_t)count * sizeof *values);
-    PapaRng rng = papa_rng(1, PAPA_RNG_TEST, 0, b->n_random++, 0);
+    PapaRng normal = papa_rng(1, PAPA_RNG_TEST, 0, b->n_random++, 0);
     for (int64_t i = 0; i < count; i++)
-        values[i] = (float)(std * papa_rng_normal(&rng));
+        values[i] = (float)(std * papa_rng_normal(&normal));
     build_tensor(b, name, rank, dims, values);
 }
 
@@ -196,6 +211,15 @@ static inline BuildNode build_ints(BuildNode at, const char *name, int n, const 
     attribute->n_ints = (size_t)n;
     attribute->ints = build_alloc(at.build, (size_t)n * sizeof *values);
     memcpy(attribute->ints, values, (size_t)n * sizeof *values);
+    return at;
+}
+
+static inline BuildNode build_string(BuildNode at, const char *name, const char *text)
+{
+    Onnx__AttributeProto *attribute = build_attribute(at, name, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING);
+    attribute->has_s = true;
+    attribute->s.len = strlen(text);
+    attribute->s.data = (uint8_t *)build_text(at.build, text);
     return at;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 static const char *const splits[] = {"train", "test", NULL};
+static const char *const precisions[] = {"fp32", "tf32", "bf16", NULL};
 
 typedef struct Settings {
     PapaEvalOptions eval;
@@ -32,6 +33,7 @@ static const CliOption *option_table(Settings *s)
         {CLI_GROUP, .text = "Running"},
         {CLI_INT, "batch", .letter = 'b', .to = &o->batch, .value = "N", .range = CLI_FROM(1), .text = "images at a time"},
         {CLI_STRING, "device", .to = &o->device.device, .value = "DEVICE", .fallback = "auto", .text = "auto, cpu, cuda or cuda:0"},
+        {CLI_CHOICE, "precision", .to = &o->device.precision, .choices = precisions, .text = "of a GPU: see papa-train"},
         {CLI_INT, "threads", .to = &o->device.threads, .value = "N", .range = CLI_FROM(0), .fallback = "the cores at hand", .text = "CPU threads in all"},
         {CLI_FLAG, "json", .to = &s->json, .text = "print JSON"},
         {.text = NULL},

@@ -10,6 +10,7 @@
 #ifndef PAPA_DEVICE_H
 #define PAPA_DEVICE_H
 
+#include "base/simd.h"
 #include "base/status.h"
 
 #include <stdbool.h>
@@ -132,19 +133,5 @@ void papa_replay_free(PapaReplay *replay);
  * it is a plain call. The cut depends on the thread count: a body that sums across its range keeps its own fixed blocks. */
 typedef void papa_range_fn(void *context, int64_t begin, int64_t end);
 void papa_ranges(const PapaDevice *dev, int64_t n, int64_t grain, papa_range_fn *body, void *context);
-
-/* Compiled once for each of the usual x86-64 levels and picked at load time; plain elsewhere. For static range bodies. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(PAPA_NO_CLONES)
-#define PAPA_SIMD __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define PAPA_SIMD
-#endif
-
-/* In front of a loop whose arrays are the same or disjoint: no iteration reads what another wrote. Clang finds out at run time. */
-#ifdef __clang__
-#define PAPA_IVDEP
-#else
-#define PAPA_IVDEP _Pragma("GCC ivdep")
-#endif
 
 #endif

@@ -413,15 +413,16 @@ static PapaStatus mark_sources(PapaGraph *graph, RoleState *states)
         for (int i = 0; i < node->n_in; i++) {
             int64_t fan_in;
             PapaRole role = node->in[i] && states[node->in[i]->index].from_tensor ? role_at(node, i, &fan_in) : PAPA_ROLE_NONE;
-            learned |= role == PAPA_ROLE_WEIGHT || role == PAPA_ROLE_VARIANCE;
+            learned |= role == PAPA_ROLE_WEIGHT || (role != PAPA_ROLE_NONE && node->op->normalizes);
         }
         bool moved = node->op->carries_role && node->in[0] && states[node->in[0]->index].from_tensor;
         if (moved)
             PAPA_TRY(shape_moved(node, graph));
+        const bool of_shape = node->op->fold_by_shape && !node->op->carries_role; /* Shape: no element is read */
         for (int i = 0; i < node->n_out; i++)
             if (node->out[i])
                 states[node->out[i]->index] = (RoleState){
-                    .from_tensor = moved, .single = moved && states[node->in[0]->index].single, .raw = raw && !learned};
+                    .from_tensor = moved, .single = moved && states[node->in[0]->index].single, .raw = raw && !learned && !of_shape};
     }
     return PAPA_OK;
 }

@@ -55,6 +55,9 @@ struct PapaOp {
     /* With carries_role: repeats elements. Then a single number carries no role: it fills a tensor, as exporters do with a missing bias. */
     bool repeats;
 
+    /* A normalisation: the tensors of the file that it reads besides in[0] are known as its own (--no-norm-decay). */
+    bool normalizes;
+
     /* Whether the node is a linear layer, and how. Asked after init; the weight's rank is known. NULL: never. */
     bool (*linear)(const PapaNode *node, PapaLinear *out);
 

@@ -213,7 +213,7 @@ static PapaStatus is_trained(bool *out, const PapaParam *param, const PapaModelS
     if (selection->train)
         PAPA_TRY(matches(selection->train, param->name, &train));
     PAPA_TRY(matches(selection->freeze, param->name, &freeze));
-    *out = is_learned(param->role) && param->tensor && train && !freeze && !(selection->freeze_bn && param->is_normalization);
+    *out = is_learned(param->role) && param->tensor && train && !freeze && !(selection->freeze_bn && param->is_batchnorm);
     return PAPA_OK;
 }
 
@@ -222,35 +222,45 @@ static bool decays(const PapaParam *param, const PapaModelSelection *selection)
     return selection->decay_all || !(param->is_normalization || param->role == PAPA_ROLE_BIAS || param->role == PAPA_ROLE_SHIFT);
 }
 
-/* Values that a BatchNormalization reads next to its data. */
-static PapaStatus mark_normalizations(const PapaGraph *graph, bool *marks)
+/* What normalises with a tensor. */
+typedef enum Mark { OF_NONE, OF_NORMALIZATION, OF_BATCHNORM } Mark;
+
+/* What normalisations read next to their data, also where it is moved or cast on the way. */
+static void mark_normalizations(const PapaGraph *graph, Mark *marks)
 {
     for (int k = 0; k < graph->n_nodes; k++) {
         const PapaNode *node = graph->nodes[k];
-        bool has_variance = false;
+        Mark mark = OF_NORMALIZATION;
         int64_t fan_in;
-        for (int i = 0; i < node->n_in && node->op->role; i++)
-            has_variance |= node->in[i] && node->op->role(node, i, &fan_in) == PAPA_ROLE_VARIANCE;
-        for (int i = 1; i < node->n_in && has_variance; i++)
-            if (node->in[i])
-                marks[node->in[i]->index] = true;
+        if (!node->op->normalizes)
+            continue;
+        for (int i = 1; i < node->n_in; i++)
+            if (node->in[i] && node->op->role(node, i, &fan_in) == PAPA_ROLE_VARIANCE)
+                mark = OF_BATCHNORM;
+        for (int i = 1; i < node->n_in; i++) {
+            const PapaValue *value = node->in[i];
+            while (value && value->producer && value->producer->op->carries_role)
+                value = value->producer->in[0];
+            if (value && marks[value->index] < mark)
+                marks[value->index] = mark;
+        }
     }
-    return PAPA_OK;
 }
 
 static PapaStatus add_params(PapaModel *model, const PapaGraph *graph)
 {
-    bool *marks = PAPA_NEW_ARRAY(&model->arena, bool, graph->n_values);
+    Mark *marks = PAPA_NEW_ARRAY(&model->arena, Mark, graph->n_values);
     if (!marks)
         return PAPA_ERR_MEMORY;
-    PAPA_TRY(mark_normalizations(graph, marks));
+    mark_normalizations(graph, marks);
     for (int i = 0; i < graph->n_values; i++) {
         const PapaValue *value = graph->values[i];
         if (value->kind != PAPA_VALUE_TENSOR || value->role == PAPA_ROLE_NONE)
             continue;
         model->params[model->n_params++] = (PapaParam){
             .name = value->name, .tensor = value->tensor, .shape = value->shape, .role = value->role, .fan_in = value->fan_in,
-            .count = papa_shape_count(&value->shape), .is_normalization = marks[i],
+            .count = papa_shape_count(&value->shape),
+            .is_normalization = marks[i] != OF_NONE, .is_batchnorm = marks[i] == OF_BATCHNORM,
         };
         model->has_statistics |= value->role == PAPA_ROLE_VARIANCE;
     }
@@ -371,7 +381,7 @@ static PapaStatus fate(const char **out, const PapaParam *param, const PapaTrain
     PAPA_TRY(matches(options->freeze, param->name, &hit));
     if (hit)
         *out = "frozen: in freeze";
-    else if (options->freeze_bn && param->is_normalization)
+    else if (options->freeze_bn && param->is_batchnorm)
         *out = "frozen: freeze_bn";
     return PAPA_OK;
 }

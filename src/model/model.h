@@ -21,7 +21,8 @@ typedef struct PapaParam {
     int64_t fan_in;                  /* weights */
     int64_t count, offset;           /* elements; place in the store */
     bool trained;                    /* false: a statistic or frozen */
-    bool is_normalization;           /* belongs to a BatchNormalization */
+    bool is_normalization;           /* belongs to a normalisation */
+    bool is_batchnorm;               /* to one that has running statistics */
 } PapaParam;
 
 typedef struct PapaStoreLayout {

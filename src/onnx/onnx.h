@@ -11,7 +11,7 @@
 #ifndef PAPA_ONNX_H
 #define PAPA_ONNX_H
 
-#include "base/status.h"
+#include "base/arena.h"
 #include "onnx.pb-c.h"
 
 #include <stdbool.h>
@@ -63,6 +63,37 @@ PapaStatus papa_tensor_read_double(const PapaOnnx *onnx, const Onnx__TensorProto
  * field that its type can't hold. */
 PapaStatus papa_tensor_read_int64(const PapaOnnx *onnx, const Onnx__TensorProto *tensor, int64_t *to, int64_t n);
 
+/* Reads one tensor in ranges, in memory of their own size: [first, first + n) of its elements, converted as above. Belongs
+ * to one thread and needs no closing; there may be any number for one tensor. Ranges may come in any order. Elements stored as
+ * numbers of varying length are passed over one by one, so let ranges follow each other: then each is passed over once.
+ * Errors: those of papa_tensor_read_* (PAPA_ERR_MISMATCH: the range). */
+typedef struct PapaTensorReader {
+    const PapaOnnx *onnx;
+    const Onnx__TensorProto *tensor;
+    const unsigned char *next_field, *at, *run_end; /* the next item of a typed field */
+    int64_t item;                                   /* its index */
+} PapaTensorReader;
+
+PapaStatus papa_reader_open(PapaTensorReader *out, const PapaOnnx *onnx, const Onnx__TensorProto *tensor);
+PapaStatus papa_reader_floats(PapaTensorReader *reader, float *to, int64_t first, int64_t n);
+PapaStatus papa_reader_doubles(PapaTensorReader *reader, double *to, int64_t first, int64_t n);
+PapaStatus papa_reader_int64(PapaTensorReader *reader, int64_t *to, int64_t first, int64_t n);
+
+/* Raw form, of any type but STRING and unknown ones: little-endian, one behind the other without gaps, of less than 8 bits
+ * the first in the lowest bits. first must begin a byte. */
+PapaStatus papa_reader_raw(PapaTensorReader *reader, void *to, int64_t first, int64_t n);
+
+/* Whether two tensors, of one model or two, have the same type, shape and elements: bit for bit, wherever they are stored.
+ * *at (may be NULL): the index of the first element that differs, -1 where type or shape do. Tensors of unknown types and
+ * segments are equal where the file has the same bytes for them; then *at is 0. */
+PapaStatus papa_tensors_equal(bool *out, int64_t *at, const PapaOnnx *a, const Onnx__TensorProto *x, const PapaOnnx *b, const Onnx__TensorProto *y);
+
+/* n elements of a float type in raw form, at any address, from and to float and double: rounded to nearest even, once. */
+void papa_raw_to_floats(float *to, int type, const void *raw, int64_t n);
+void papa_raw_to_doubles(double *to, int type, const void *raw, int64_t n);
+void papa_floats_to_raw(void *to, int type, const float *values, int64_t n);
+void papa_doubles_to_raw(void *to, int type, const double *values, int64_t n);
+
 static inline int papa_type_is_float(int type) /* a TensorProto.DataType */
 {
     return type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT || type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16 ||
@@ -71,6 +102,26 @@ static inline int papa_type_is_float(int type) /* a TensorProto.DataType */
 
 const char *papa_type_name(int type); /* "FLOAT16"; "type 99" for one that we don't know */
 size_t papa_type_bits(int type);      /* per element; 0 for STRING and unknown types */
+
+/* One of the model's tensors, and where it stands. */
+typedef struct PapaTensorPlace {
+    const Onnx__TensorProto *tensor;
+    const Onnx__SparseTensorProto *sparse; /* whose values or indices it is, or NULL */
+    /* "graph.initializer 'w'", "graph.node[2] (Constant 'c').value", "graph.sparse_initializer 's'.indices",
+     * "graph.node[3] (If 'x').then_branch.initializer 'w'", "functions[0] 'F'.node[1] (Constant).value". No two are equal. */
+    const char *path;
+} PapaTensorPlace;
+
+/* All tensors of the model in the order of the file: initializers, attributes of nodes, what subgraphs, functions and training
+ * information hold. The list and the paths lie in the arena. */
+PapaStatus papa_onnx_tensors(PapaTensorPlace **out, size_t *n, PapaArena *arena, const PapaOnnx *onnx);
+
+/* The tensor's index in that list; -1: not a tensor of this model. */
+int64_t papa_tensor_index(const PapaOnnx *onnx, const Onnx__TensorProto *tensor);
+
+/* Where the elements lie in raw form in a mapped file; NULL: nowhere in one piece, or there are none. Tensors at one place share
+ * their elements. */
+const void *papa_tensor_data(const PapaOnnx *onnx, const Onnx__TensorProto *tensor);
 
 /* ---------------------------------------------------------------- attributes of a node
  * The default is returned where the attribute is absent; one of the wrong type is PAPA_ERR_FORMAT, naming node and attribute. */
@@ -100,6 +151,19 @@ void papa_edit_free(PapaEdit *edit);
  * even. Name, shape, type and doc string stay, and so does its place, inline or external; inline elements are written as
  * raw_data. The values are copied. A second call for one tensor replaces the first. */
 PapaStatus papa_edit_set_tensor(PapaEdit *edit, const Onnx__TensorProto *tensor, const float *values, int64_t n);
+
+/* Writes elements [first, first + n) of a tensor to `to` in raw form (papa_reader_raw), in the tensor's own type. `to` is aligned
+ * to 64 bytes and has room for no more. */
+typedef PapaStatus papa_tensor_fill_fn(void *context, void *to, int64_t first, int64_t n);
+#define PAPA_FILL_BYTES ((size_t)1 << 20) /* most that is asked for at a time */
+
+/* papa_edit_set_tensor with elements that are produced while the file is written, for tensors that shall not lie in memory, of
+ * any type whose size is known (papa_type_bits). fill is asked for ranges that follow each other from element 0 on, tensor by
+ * tensor in the order in which they are written, while another thread writes the range before; each range but a tensor's last has a
+ * multiple of 512 elements. If it fails the write fails with its status and message and leaves nothing behind. Whoever writes or compares the
+ * tensor again asks again and must get the same. Tensors of equal size and type with the same fill and context (not NULL) are
+ * stored once where they are external. context must outlive the edit. Errors: as papa_edit_set_tensor. */
+PapaStatus papa_edit_set_tensor_from(PapaEdit *edit, const Onnx__TensorProto *tensor, papa_tensor_fill_fn *fill, void *context);
 
 /* Adds an initializer of this type (a float type) at the end of the list; in an IR 3 model also a graph input. Errors:
  * PAPA_ERR_ARGUMENT (an initializer, graph input or node's output has this name and was not removed; no float type). */

@@ -136,23 +136,48 @@ void papa_edit_free(PapaEdit *edit)
 
 /* ---------------------------------------------------------------- tensors */
 
+/* Where a tensor's new elements are noted. */
+static PapaStatus find_tensor(PapaEdit *edit, const Onnx__TensorProto *tensor, const PapaTensorRecord **record, PapaPiece **piece)
+{
+    *record = papa_tensor_record(edit->onnx, tensor);
+    if (!*record)
+        return papa_fail(PAPA_ERR_ARGUMENT, "%s: not a tensor of %s", papa_tensor_label(tensor), edit->onnx->path);
+    *piece = &edit->values[*record - edit->onnx->records];
+    return PAPA_OK;
+}
+
 PapaStatus papa_edit_set_tensor(PapaEdit *edit, const Onnx__TensorProto *tensor, const float *values, int64_t n)
 {
-    const PapaTensorRecord *record = papa_tensor_record(edit->onnx, tensor);
-    if (!record)
-        return papa_fail(PAPA_ERR_ARGUMENT, "%s: not a tensor of %s", papa_tensor_label(tensor), edit->onnx->path);
+    const PapaTensorRecord *record = NULL;
+    PapaPiece *piece = NULL;
+    PAPA_TRY(find_tensor(edit, tensor, &record, &piece));
     if (!papa_type_is_float(record->type) || record->is_segment)
         return papa_fail(PAPA_ERR_UNSUPPORTED, "%s: has %s elements, %s can't be written", papa_tensor_label(tensor),
             papa_type_name(record->type), record->is_segment ? "a segment" : "only floats");
     if (n != record->count)
         return papa_fail(PAPA_ERR_MISMATCH, "%s: has %lld elements, %lld given", papa_tensor_label(tensor), (long long)record->count,
             (long long)n);
-    PapaPiece *piece = &edit->values[record - edit->onnx->records];
     unsigned char *raw = piece->data ? (unsigned char *)piece->data : papa_arena_alloc(&edit->arena, record->bytes);
     if (!raw)
         return PAPA_ERR_MEMORY;
     papa_floats_to_raw(raw, record->type, values, n);
-    *piece = (PapaPiece){raw, record->bytes};
+    *piece = papa_piece(raw, record->bytes);
+    return PAPA_OK;
+}
+
+PapaStatus papa_edit_set_tensor_from(PapaEdit *edit, const Onnx__TensorProto *tensor, papa_tensor_fill_fn *fill, void *context)
+{
+    const PapaTensorRecord *record = NULL;
+    PapaPiece *piece = NULL;
+    PAPA_TRY(find_tensor(edit, tensor, &record, &piece));
+    if (!papa_type_info(record->type) || record->is_segment)
+        return papa_fail(PAPA_ERR_UNSUPPORTED, "%s: has %s elements, which can't be written%s", papa_tensor_label(tensor),
+            papa_type_name(record->type), record->is_segment ? ": only a segment of them" : "");
+    PapaFill *own = PAPA_NEW(&edit->arena, PapaFill);
+    if (!own)
+        return PAPA_ERR_MEMORY;
+    *own = (PapaFill){.fill = fill, .context = context, .count = record->count, .bits = papa_type_info(record->type)->bits};
+    *piece = (PapaPiece){.bytes = record->bytes, .fill = own};
     return PAPA_OK;
 }
 
@@ -206,7 +231,7 @@ PapaStatus papa_edit_add_initializer(PapaEdit *edit, const char *name, int type,
         return papa_fail(PAPA_ERR_ARGUMENT, "initializer '%s': a float type expected, %s given", name, papa_type_name(type));
     PAPA_TRY(begin_added(edit, name, type, dims, rank, &raw, &bytes, &count));
     papa_floats_to_raw(raw, type, values, count);
-    return push_added(edit, name, type, dims, rank, (PapaPiece){raw, bytes});
+    return push_added(edit, name, type, dims, rank, papa_piece(raw, bytes));
 }
 
 PapaStatus papa_edit_add_initializer_int64(PapaEdit *edit, const char *name, const int64_t *dims, int rank, const int64_t *values)
@@ -217,7 +242,7 @@ PapaStatus papa_edit_add_initializer_int64(PapaEdit *edit, const char *name, con
     PAPA_TRY(begin_added(edit, name, ONNX__TENSOR_PROTO__DATA_TYPE__INT64, dims, rank, &raw, &bytes, &count));
     if (bytes)
         memcpy(raw, values, bytes);
-    return push_added(edit, name, ONNX__TENSOR_PROTO__DATA_TYPE__INT64, dims, rank, (PapaPiece){raw, bytes});
+    return push_added(edit, name, ONNX__TENSOR_PROTO__DATA_TYPE__INT64, dims, rank, papa_piece(raw, bytes));
 }
 
 /* name no longer defines a value (until it is added again). */

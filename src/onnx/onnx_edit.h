@@ -46,7 +46,7 @@ typedef struct PapaAdded {
 struct PapaEdit {
     const PapaOnnx *onnx;
     PapaArena arena;
-    PapaPiece *values;        /* per record: new elements in raw form; data NULL: as they were */
+    PapaPiece *values;        /* per record: new elements in raw form; neither data nor fill: as they were */
     PapaNodeEdit *nodes;      /* per node of the main graph */
     bool *removed;            /* per initializer of the main graph */
     PapaNameMap removed_info; /* names of value_info entries */
@@ -75,8 +75,22 @@ Onnx__ValueInfoProto *papa_tensor_value_info(PapaArena *arena, const Onnx__Tenso
 /* Makes a TensorProto in the arena that has this marker. */
 Onnx__TensorProto *papa_tensor_new(PapaArena *arena, const char *name, int type, const int64_t *dims, int rank, uint64_t marker);
 
+/* Whether the edit has new elements for this record. */
+static inline bool papa_edit_sets(const PapaEdit *edit, size_t record)
+{
+    return edit->values[record].data || edit->values[record].fill;
+}
+
 /* Serializes a message into the arena; NULL when memory runs out. */
 unsigned char *papa_pack_message(PapaArena *arena, const ProtobufCMessage *message, size_t *bytes);
+
+/* ---- elements that callbacks make (onnx_fill.c) */
+
+/* All of them at once, owned by out. */
+PapaStatus papa_fill_make(PapaRaw *out, const PapaFill *fill);
+
+/* Writes a rope to the end, making what is to be made in ranges of PAPA_FILL_BYTES. */
+PapaStatus papa_rope_write(const PapaRope *rope, PapaWriter *writer);
 
 /* ---- writing (onnx_write.c) */
 
@@ -96,14 +110,14 @@ typedef struct PapaAssembly {
     bool move_big;       /* big initializers go to the external file */
     const char *data_name; /* the external file, as tensors refer to it */
     PapaRope model, data;
-    PapaNameMap placed;  /* external elements already in data: "address+bytes" -> offset */
+    PapaNameMap placed;  /* external elements already in data: "address+bytes", or what makes them -> offset */
 } PapaAssembly;
 
 /* Appends a serialized message whose tensors are markers, with their elements put back. */
 PapaStatus papa_assembly_expand(PapaAssembly *assembly, PapaRope *out, const ProtobufCMessageDescriptor *type, const unsigned char *data,
     size_t bytes);
 
-/* The elements of a tensor with the edits applied, in raw form. Free raw.owned. */
+/* The elements of a tensor with the edits applied, in raw form; those that a callback makes are made. Free raw.owned. */
 PapaStatus papa_edit_raw(PapaRaw *out, const PapaEdit *edit, uint32_t index);
 
 /* Fills assembly->model. Called again with move_big where the model is longer than limit. */

@@ -118,9 +118,6 @@ typedef struct PapaRaw {
     unsigned char *owned;
 } PapaRaw;
 
-PapaStatus papa_record_raw(PapaRaw *out, const PapaTensorRecord *record);
-
-/* Converts n floats to raw form of a float type (rounding to nearest even). */
-void papa_floats_to_raw(unsigned char *to, int type, const float *values, int64_t n);
+PapaStatus papa_record_raw(PapaRaw *out, const PapaTensorRecord *record); /* onnx_reader.c */
 
 #endif

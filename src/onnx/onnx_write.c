@@ -13,7 +13,7 @@
 /* What becomes of one tensor. */
 typedef struct Plan {
     const PapaTensorRecord *record; /* NULL: added by the edit */
-    PapaPiece raw;                  /* the elements, where they lie in one piece */
+    PapaPiece raw;                  /* the elements, where they lie in one piece or are made */
     bool is_new;                    /* raw is not what the record's own fields say */
     bool is_external;               /* in what we write */
 } Plan;
@@ -22,14 +22,14 @@ static Plan plan_tensor(const PapaAssembly *assembly, const PapaEdit *edit, uint
 {
     bool is_added = index >= edit->onnx->n_records;
     Plan plan = {.record = is_added ? NULL : &edit->onnx->records[index]};
-    bool is_edited = is_added || edit->values[index].data;
+    bool is_edited = is_added || papa_edit_sets(edit, index);
     if (is_added)
         plan.raw = edit->added[index - edit->onnx->n_records].raw;
     else
-        plan.raw = is_edited ? edit->values[index] : (PapaPiece){plan.record->data, plan.record->bytes};
+        plan.raw = is_edited ? edit->values[index] : papa_piece(plan.record->data, plan.record->bytes);
     bool was_external = plan.record && plan.record->storage == PAPA_STORAGE_EXTERNAL;
     bool can_move = (is_added || (plan.record->is_initializer && !plan.record->is_segment)) && plan.raw.bytes >= BIG_TENSOR;
-    plan.is_external = plan.raw.data && plan.raw.bytes && (was_external || (assembly->move_big && can_move));
+    plan.is_external = (plan.raw.data || plan.raw.fill) && plan.raw.bytes && (was_external || (assembly->move_big && can_move));
     plan.is_new = is_edited || was_external || plan.is_external;
     return plan;
 }
@@ -38,7 +38,10 @@ static Plan plan_tensor(const PapaAssembly *assembly, const PapaEdit *edit, uint
 static PapaStatus place_external(PapaAssembly *assembly, PapaPiece raw, uint64_t *offset)
 {
     static const unsigned char zeros[ALIGNMENT];
-    char *key = papa_arena_printf(&assembly->arena, "%p+%zu", (const void *)raw.data, raw.bytes);
+    const PapaFill *fill = raw.fill;
+    char *key = !fill ? papa_arena_printf(&assembly->arena, "%p+%zu", (const void *)raw.data, raw.bytes)
+                      : papa_arena_printf(&assembly->arena, "%llx(%p)+%lldx%u", (unsigned long long)(uintptr_t)fill->fill,
+                            fill->context ? fill->context : (const void *)fill, (long long)fill->count, fill->bits);
     if (!key)
         return PAPA_ERR_MEMORY;
     const int64_t *known = papa_name_map_find(&assembly->placed, key);
@@ -49,7 +52,7 @@ static PapaStatus place_external(PapaAssembly *assembly, PapaPiece raw, uint64_t
     PAPA_TRY(papa_rope_add(&assembly->data, zeros, -assembly->data.bytes % ALIGNMENT));
     *offset = assembly->data.bytes;
     PAPA_TRY(papa_name_map_add(&assembly->placed, key, (int64_t)*offset, NULL));
-    return papa_rope_add(&assembly->data, raw.data, raw.bytes);
+    return papa_rope_add_piece(&assembly->data, raw);
 }
 
 static PapaStatus add_entry(PapaBuffer *to, const char *key, const char *value)
@@ -117,7 +120,7 @@ static PapaStatus elements_fields(PapaAssembly *assembly, PapaRope *out, const P
     if (!plan->is_new)
         return original_fields(out, plan->record);
     PapaRope raw = {0};
-    PapaStatus status = papa_rope_add(&raw, plan->raw.data, plan->raw.bytes);
+    PapaStatus status = papa_rope_add_piece(&raw, plan->raw);
     if (!status)
         status = papa_rope_add_field(out, &assembly->arena, FIELD_TENSOR_RAW_DATA, &raw);
     papa_rope_free(&raw);
@@ -403,12 +406,15 @@ static PapaStatus assemble_edit(PapaAssembly *assembly, void *context)
 
 PapaStatus papa_edit_raw(PapaRaw *out, const PapaEdit *edit, uint32_t index)
 {
-    if (index >= edit->onnx->n_records || edit->values[index].data) {
-        PapaPiece raw = index >= edit->onnx->n_records ? edit->added[index - edit->onnx->n_records].raw : edit->values[index];
-        *out = (PapaRaw){.data = raw.data, .bytes = raw.bytes};
-        return PAPA_OK;
-    }
-    return papa_record_raw(out, &edit->onnx->records[index]);
+    *out = (PapaRaw){0};
+    bool is_added = index >= edit->onnx->n_records;
+    if (!is_added && !papa_edit_sets(edit, index))
+        return papa_record_raw(out, &edit->onnx->records[index]);
+    PapaPiece raw = is_added ? edit->added[index - edit->onnx->n_records].raw : edit->values[index];
+    if (raw.fill)
+        return papa_fill_make(out, raw.fill);
+    *out = (PapaRaw){.data = raw.data, .bytes = raw.bytes};
+    return PAPA_OK;
 }
 
 /* ---------------------------------------------------------------- files */
@@ -424,8 +430,7 @@ void papa_assembly_free(PapaAssembly *assembly)
 static PapaStatus write_rope(PapaWriter *writer, const PapaRope *rope, const char *path)
 {
     PAPA_TRY(papa_writer_open(writer, path));
-    for (size_t i = 0; i < rope->n; i++)
-        PAPA_TRY(papa_writer_write(writer, rope->pieces[i].data, rope->pieces[i].bytes));
+    PAPA_TRY(papa_rope_write(rope, writer));
     return papa_writer_sync(writer);
 }
 

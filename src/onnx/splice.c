@@ -6,7 +6,7 @@
 
 /* ---------------------------------------------------------------- ropes */
 
-static PapaStatus push_piece(PapaRope *rope, const unsigned char *data, size_t bytes)
+static PapaStatus push_piece(PapaRope *rope, PapaPiece piece)
 {
     if (rope->n == rope->capacity) {
         size_t capacity = rope->capacity ? 2 * rope->capacity : 16;
@@ -16,27 +16,32 @@ static PapaStatus push_piece(PapaRope *rope, const unsigned char *data, size_t b
         rope->pieces = pieces;
         rope->capacity = capacity;
     }
-    rope->pieces[rope->n++] = (PapaPiece){data, bytes};
-    rope->bytes += bytes;
+    rope->pieces[rope->n++] = piece;
+    rope->bytes += piece.bytes;
+    return PAPA_OK;
+}
+
+PapaStatus papa_rope_add_piece(PapaRope *rope, PapaPiece piece)
+{
+    PapaPiece *last = rope->n ? &rope->pieces[rope->n - 1] : NULL;
+    if (!piece.bytes)
+        return PAPA_OK;
+    if (!last || last->fill || piece.fill || last->data + last->bytes != piece.data)
+        return push_piece(rope, piece);
+    last->bytes += piece.bytes;
+    rope->bytes += piece.bytes;
     return PAPA_OK;
 }
 
 PapaStatus papa_rope_add(PapaRope *rope, const void *data, size_t bytes)
 {
-    PapaPiece *last = rope->n ? &rope->pieces[rope->n - 1] : NULL;
-    if (!bytes)
-        return PAPA_OK;
-    if (!last || last->data + last->bytes != data)
-        return push_piece(rope, data, bytes);
-    last->bytes += bytes;
-    rope->bytes += bytes;
-    return PAPA_OK;
+    return papa_rope_add_piece(rope, papa_piece(data, bytes));
 }
 
 PapaStatus papa_rope_append(PapaRope *rope, const PapaRope *tail)
 {
     for (size_t i = 0; i < tail->n; i++)
-        PAPA_TRY(papa_rope_add(rope, tail->pieces[i].data, tail->pieces[i].bytes));
+        PAPA_TRY(papa_rope_add_piece(rope, tail->pieces[i]));
     return PAPA_OK;
 }
 
@@ -49,6 +54,14 @@ PapaStatus papa_rope_add_field(PapaRope *rope, PapaArena *arena, uint32_t number
     return papa_rope_append(rope, content);
 }
 
+/* The next n bytes of two pieces, from these offsets on. */
+static bool pieces_equal(const PapaPiece *a, size_t in_a, const PapaPiece *b, size_t in_b, size_t n)
+{
+    if (!a->fill || !b->fill)
+        return !a->fill && !b->fill && !memcmp(a->data + in_a, b->data + in_b, n);
+    return a->fill->fill == b->fill->fill && a->fill->context == b->fill->context && a->fill->bits == b->fill->bits && in_a == in_b;
+}
+
 bool papa_rope_equal(const PapaRope *a, const PapaRope *b)
 {
     if (a->bytes != b->bytes)
@@ -56,7 +69,7 @@ bool papa_rope_equal(const PapaRope *a, const PapaRope *b)
     size_t i = 0, j = 0, in_a = 0, in_b = 0; /* piece, and offset in it */
     for (uint64_t left = a->bytes; left;) {
         size_t n = a->pieces[i].bytes - in_a, m = b->pieces[j].bytes - in_b, both = n < m ? n : m;
-        if (memcmp(a->pieces[i].data + in_a, b->pieces[j].data + in_b, both))
+        if (!pieces_equal(&a->pieces[i], in_a, &b->pieces[j], in_b, both))
             return false;
         left -= both;
         in_a = both == n ? (i++, 0) : in_a + both;
@@ -156,13 +169,13 @@ static PapaStatus splice_field(Splice *s, const PapaField *field)
     if (!header)
         return PAPA_ERR_MEMORY;
     size_t place = s->out->n;
-    PAPA_TRY(push_piece(s->out, header, 0)); /* filled in below */
+    PAPA_TRY(push_piece(s->out, papa_piece(header, 0))); /* filled in below */
     uint64_t before = s->out->bytes;
     PAPA_TRY(splice_message(s, field->body, field->end));
     uint64_t length = s->out->bytes - before;
-    PapaPiece piece = {field->start, (size_t)(field->body - field->start)};
+    PapaPiece piece = papa_piece(field->start, (size_t)(field->body - field->start));
     if (length != papa_field_size(field))
-        piece = (PapaPiece){header, papa_wire_put_header(header, field->number, PAPA_WIRE_LEN, length)};
+        piece = papa_piece(header, papa_wire_put_header(header, field->number, PAPA_WIRE_LEN, length));
     s->out->pieces[place] = piece;
     s->out->bytes += piece.bytes;
     return PAPA_OK;

@@ -6,11 +6,25 @@
 #include "base/arena.h"
 #include "onnx/wire.h"
 
-/* Bytes that lie somewhere else: in a mapped file, in an arena. */
+/* Bytes that are made while they are written, from elements of so many bits. */
+typedef struct PapaFill {
+    PapaStatus (*fill)(void *context, void *to, int64_t first, int64_t n);
+    void *context;
+    int64_t count;
+    unsigned bits;
+} PapaFill;
+
+/* Bytes that lie somewhere else, in a mapped file or in an arena, or that are made. */
 typedef struct PapaPiece {
     const unsigned char *data;
     size_t bytes;
+    const PapaFill *fill; /* made by it, and data is NULL; else NULL */
 } PapaPiece;
+
+static inline PapaPiece papa_piece(const void *data, size_t bytes)
+{
+    return (PapaPiece){.data = data, .bytes = bytes};
+}
 
 /* A long byte string in pieces. A zeroed one is empty; free with papa_rope_free, which frees the list only. */
 typedef struct PapaRope {
@@ -20,9 +34,11 @@ typedef struct PapaRope {
 } PapaRope;
 
 PapaStatus papa_rope_add(PapaRope *rope, const void *data, size_t bytes);
+PapaStatus papa_rope_add_piece(PapaRope *rope, PapaPiece piece);
 PapaStatus papa_rope_append(PapaRope *rope, const PapaRope *tail);
 /* A field of wire type LEN with this content. The header lies in the arena. */
 PapaStatus papa_rope_add_field(PapaRope *rope, PapaArena *arena, uint32_t number, const PapaRope *content);
+/* Whether two ropes have equal bytes. What is made equals only what the same function makes of the same context. */
 bool papa_rope_equal(const PapaRope *a, const PapaRope *b);
 void papa_rope_free(PapaRope *rope);
 

@@ -42,6 +42,23 @@ static PapaStatus concat_init(PapaNode *node, PapaGraph *graph)
     return papa_attr_int(node->proto, "axis", 0, &((PartsAttrs *)node->attrs)->file_axis);
 }
 
+/* A tensor (1, k, D) that is put beside a sequence (N, T, D), once for each of the batch, is k learned tokens, such as a vision transformer's class
+ * token; whatever else the file holds is padding. */
+static PapaRole concat_role(const PapaNode *node, int input, int64_t *fan_in)
+{
+    (void)fan_in;
+    const int64_t axis = ((const PartsAttrs *)node->attrs)->file_axis;
+    if ((axis != 1 && axis != -2) || node->on_input || node->n_in == 1)
+        return PAPA_ROLE_NONE;
+    for (const PapaValue *value = node->in[input]; value;) {
+        const PapaShape *shape = &value->shape;
+        if (value->has_shape && shape->rank == 3 && shape->dim[0] == 1 && shape->dim[2] > 1)
+            return PAPA_ROLE_BIAS;
+        value = value->producer && value->producer->op->carries_role ? value->producer->in[0] : NULL;
+    }
+    return PAPA_ROLE_NONE;
+}
+
 static PapaStatus concat_shape(PapaNode *node, PapaGraph *graph)
 {
     (void)graph;
@@ -244,7 +261,11 @@ static PapaStatus split_backward(const PapaNode *node, const PapaRun *run)
 
 const PapaOp papa_ops_concat[] = {
     {.type = "Concat", .since = 7, .min_in = 1, .max_in = -1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(PartsAttrs),
+<<<<<<< HEAD
         .init = concat_init, .shape = concat_shape, .units = concat_units, .fold = concat_fold, .layout = papa_layout_follow, .permute = parts_permute,
+=======
+        .init = concat_init, .role = concat_role, .shape = concat_shape, .fold = concat_fold, .layout = papa_layout_follow, .permute = parts_permute,
+>>>>>>> main
         .forward = concat_forward, .backward = concat_backward},
     {.type = "Split", .since = 7, .until = 12, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = -1, .attrs_bytes = sizeof(PartsAttrs),
         .init = split_init, .carries_role = true, .shape = split_shape, .units = split_units, .fold = split_fold, .layout = papa_layout_follow,

@@ -1,4 +1,4 @@
-/* What exporters compute shapes with: Shape, Size, ConstantOfShape, Range, comparisons, logic, Where, Floor, Ceil. They are folded
+/* What exporters compute shapes with: Shape, Size, ConstantOfShape, Range, comparisons, logic, Where, Mod, Floor, Ceil. They are folded
  * when the graph is built and refused where their inputs are not known by then. */
 #include "graph/fold.h"
 #include "graph/op.h"
@@ -284,6 +284,52 @@ static PapaStatus where_fold(PapaNode *node, PapaGraph *graph)
     return PAPA_OK;
 }
 
+/* ---------------------------------------------------------------- Mod */
+
+typedef struct ModAttrs {
+    int64_t fmod; /* 1: the result has the sign of the first, as C's % has; 0: of the second */
+} ModAttrs;
+
+static PapaStatus mod_init(PapaNode *node, PapaGraph *graph)
+{
+    (void)graph;
+    return papa_attr_int(node->proto, "fmod", 0, &((ModAttrs *)node->attrs)->fmod);
+}
+
+static PapaStatus mod_shape(PapaNode *node, PapaGraph *graph)
+{
+    (void)graph;
+    const int type = node->in[0]->type;
+    PapaShape y;
+    if (!papa_type_is_integer(type) || node->in[1]->type != type)
+        return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "inputs of types %s and %s, expected integers of one type", papa_type_name(type),
+            papa_type_name(node->in[1]->type));
+    PAPA_TRY(papa_broadcast(node, &node->in[0]->shape, &node->in[1]->shape, &y));
+    return papa_set_output(node, 0, type, &y);
+}
+
+static PapaStatus mod_fold(PapaNode *node, PapaGraph *graph)
+{
+    const PapaValue *a = node->in[0], *b = node->in[1];
+    const PapaShape *shape = &node->out[0]->shape;
+    const int64_t n = papa_shape_count(shape);
+    int64_t *y = papa_set_constant(node, graph, 0);
+    if (!y)
+        return PAPA_ERR_MEMORY;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t of = ((const int64_t *)a->data)[papa_broadcast_at(shape, &a->shape, i)];
+        const int64_t by = ((const int64_t *)b->data)[papa_broadcast_at(shape, &b->shape, i)];
+        if (!by)
+            return papa_node_fail(node, PAPA_ERR_FORMAT, "%lld modulo 0", (long long)of);
+        y[i] = by == -1 ? 0 : of % by; /* INT64_MIN % -1 overflows */
+        if (!((const ModAttrs *)node->attrs)->fmod && y[i] && (y[i] < 0) != (by < 0))
+            y[i] += by;
+    }
+    return PAPA_OK;
+}
+
+/* ---------------------------------------------------------------- Floor, Ceil */
+
 static PapaStatus round_shape(PapaNode *node, PapaGraph *graph)
 {
     PAPA_TRY(papa_check_float(node, 0));
@@ -325,6 +371,7 @@ const PapaOp papa_ops_constant[] = {
     {.type = "Xor", .since = 7, BINARY, .shape = logic_shape, .fold = xor_fold},
     {.type = "Not", .since = 7, UNARY, .shape = logic_shape, .fold = not_fold},
     {.type = "Where", .since = 9, TERNARY, .shape = where_shape, .fold = where_fold},
+    {.type = "Mod", .since = 10, BINARY, .attrs_bytes = sizeof(ModAttrs), .init = mod_init, .shape = mod_shape, .fold = mod_fold},
     {.type = "Floor", .since = 7, UNARY, .shape = round_shape, .fold = floor_fold},
     {.type = "Ceil", .since = 7, UNARY, .shape = round_shape, .fold = ceil_fold},
     {0},

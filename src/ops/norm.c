@@ -194,7 +194,7 @@ static bool norm_to_inference(Onnx__NodeProto *node)
 
 #define BATCHNORM                                                                                                               \
     .type = "BatchNormalization", .min_in = 5, .max_in = 5, .min_out = 1, .attrs_bytes = sizeof(Norm), .init = norm_init,       \
-    .role = norm_role, .shape = norm_shape, .units = norm_units, .layout = papa_layout_channels_last, .fuses = PAPA_FUSE_RELU | PAPA_FUSE_ADD,       \
+    .role = norm_role, .normalizes = true, .shape = norm_shape, .units = norm_units, .layout = papa_layout_channels_last, .fuses = PAPA_FUSE_RELU | PAPA_FUSE_ADD, \
     .residual_input = RESIDUAL, .float32 = norm_float32, .keeps = norm_keeps, .to_inference = norm_to_inference,                                          \
     .prepare = norm_prepare, .forward = norm_forward, .backward = norm_backward
 

@@ -33,10 +33,22 @@ static void remark_device(PapaTraining *t, const PapaCrewPlan *plan)
             papa_device_name(crew->main), crew->n_workers, p, precisions[plan->precision]);
 }
 
+/* Members that don't fit a GPU side by side train there one after the other: with half as many workers, if there are several. */
+static PapaStatus fewer_workers(PapaTraining *t, PapaStatus why)
+{
+    PapaCrewPlan *plan = &t->crew_plan;
+    int most = plan->n_gpus ? (t->options.population + plan->n_gpus - 1) / plan->n_gpus : 1, now = plan->per_gpu < most ? plan->per_gpu : most;
+    if (why != PAPA_ERR_MEMORY || plan->kind != PAPA_CUDA || now < 2)
+        return why;
+    plan->per_gpu = now / 2;
+    return PAPA_OK;
+}
+
 static PapaStatus open_crew(PapaTraining *t)
 {
     const PapaTrainOptions *o = &t->options;
-    PAPA_TRY(papa_crew_open(&t->crew, &t->crew_plan, o->population));
+    for (PapaStatus status; (status = papa_crew_open(&t->crew, &t->crew_plan, o->population)) != PAPA_OK;)
+        PAPA_TRY(fewer_workers(t, status));
     remark_device(t, &t->crew_plan);
     papa_pool_on_wait(t->crew.pool, papa_meter_tick, &t->meter);
     return PAPA_OK;
@@ -52,14 +64,10 @@ static PapaScorer make_scorer(PapaTraining *t, const PapaData *data, const uint3
     return scorer;
 }
 
-/* Members that don't fit a GPU side by side train there one after the other: with half as many workers, if there are several. */
 static PapaStatus open_smaller_crew(PapaTraining *t, PapaStatus why)
 {
-    int per_gpu = (t->crew.n_workers + t->crew.n_places - 1) / t->crew.n_places;
-    if (why != PAPA_ERR_MEMORY || t->crew_plan.kind != PAPA_CUDA || per_gpu < 2)
-        return why;
+    PAPA_TRY(fewer_workers(t, why));
     papa_crew_close(&t->crew);
-    t->crew_plan.per_gpu = per_gpu / 2;
     return open_crew(t);
 }
 

@@ -4,12 +4,15 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool has_convolution(const PapaModel *model)
+/* A network with another normalisation never had one. */
+static bool may_lack_batchnorm(const PapaModel *model)
 {
-    bool found = false;
-    for (int i = 0; i < model->n_params; i++)
-        found |= model->params[i].role == PAPA_ROLE_WEIGHT && model->params[i].shape.rank > 2;
-    return found;
+    bool convolves = false, normalizes = false;
+    for (int i = 0; i < model->n_params; i++) {
+        convolves |= model->params[i].role == PAPA_ROLE_WEIGHT && model->params[i].shape.rank > 2;
+        normalizes |= model->params[i].is_normalization;
+    }
+    return convolves && !normalizes;
 }
 
 PapaStatus papa_training_open_model(PapaTraining *t, const PapaModel *model)
@@ -19,7 +22,7 @@ PapaStatus papa_training_open_model(PapaTraining *t, const PapaModel *model)
     PapaModelSelection selection = {.output = o->output, .train = o->train, .freeze = o->freeze, .freeze_bn = o->freeze_bn,
         .decay_all = o->decay_all, .make_biases = true};
     PAPA_TRY(papa_model_select(t->model, &selection));
-    if (has_convolution(t->model) && !t->model->has_statistics)
+    if (may_lack_batchnorm(t->model))
         papa_remark(t->hooks, "%s has convolutions but no BatchNormalization (folded away, or never there): it trains without",
             papa_onnx_path(t->model->onnx));
     const PapaHead *head = &t->model->head;

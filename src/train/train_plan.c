@@ -132,10 +132,12 @@ static void tell_step(const Planning *p)
     int64_t n = join(log->launches, log->n);
     for (int64_t i = 0; i < n; i++) {
         const PapaLaunch *l = &log->launches[i];
+        bool bracketed = l->what[0] == '('; /* as PAPA_LAUNCH wants the names of some kernels */
+        int length = (int)strlen(l->what) - 2 * bracketed;
         if (l->flops > 0)
-            papa_remark(p->hooks, "%6lld  %s  (%.3f GFLOP)", (long long)l->blocks, l->what, l->flops / 1e9);
+            papa_remark(p->hooks, "%6lld  %.*s  (%.3f GFLOP)", (long long)l->blocks, length, l->what + bracketed, l->flops / 1e9);
         else
-            papa_remark(p->hooks, "%6lld  %s", (long long)l->blocks, l->what);
+            papa_remark(p->hooks, "%6lld  %.*s", (long long)l->blocks, length, l->what + bracketed);
     }
 }
 

@@ -177,5 +177,7 @@ int main(void)
         test_gather();
     }
     test_converts();
+    cuda = cuda_fp32;
+    check_gather(1, 7, ((int64_t)2 << 20) + 5, 1, 7); /* an index that is gone through in parts */
     return cudatest_end();
 }

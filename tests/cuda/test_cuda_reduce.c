@@ -81,6 +81,13 @@ static void test_sums(void)
             check_sum(&sums[i], accumulate);
 }
 
+/* So long that a thread of every split has several blocks of float32 terms. */
+static void test_long_sum(void)
+{
+    const Sum s = {1, {8700007}, {true}};
+    check_sum(&s, false);
+}
+
 /* x may not be read by 16 bytes. */
 static void test_off_alignment(void)
 {
@@ -220,5 +227,7 @@ int main(void)
         test_binary_bwd_off_alignment();
         test_colsum();
     }
+    cuda = cuda_fp32;
+    test_long_sum();
     return cudatest_end();
 }

@@ -119,6 +119,39 @@ static void like_the_cpu(const char *model, PapaMethod method, const char *cuda)
     free(one), free(rounded), free(four), free(gpu), free(again);
 }
 
+static PapaEvalReport eval(const char *name, const char *device, PapaPrecision precision)
+{
+    PapaModel *model = NULL;
+    PapaData *data = NULL;
+    PapaEvalOptions options;
+    PapaEvalReport report = {.score = {.accuracy = NAN, .loss = NAN}};
+    papa_eval_defaults(&options);
+    options.batch = 40; /* 110 images: the last batch is shorter */
+    options.device.device = device;
+    options.device.precision = precision;
+    PapaStatus status = papa_data_open(&data, data_folder(), PAPA_SPLIT_TEST, (PapaImageSize){0}, NULL);
+    if (status == PAPA_OK)
+        status = papa_model_open(&model, scratch("%s", name));
+    if (status == PAPA_OK)
+        status = papa_eval(&report, model, data, &options, NULL);
+    CHECK(status == PAPA_OK, "%s on %s: %s", name, device, papa_error());
+    papa_model_close(model);
+    papa_data_close(data);
+    return report;
+}
+
+/* papa_eval on a file that a run before has left. */
+static void scores(const char *name)
+{
+    PapaEvalReport cpu = eval(name, "cpu", PAPA_PRECISION_FP32), fp32 = eval(name, "cuda", PAPA_PRECISION_FP32), bf16 = eval(name, "cuda", PAPA_PRECISION_BF16);
+    CHECK(cpu.score.n == N_TEST && fp32.score.n == N_TEST && bf16.score.n == N_TEST, "%s: images", name);
+    CHECK(fp32.score.accuracy == cpu.score.accuracy, "%s: accuracy %g, on the CPU %g", name, fp32.score.accuracy, cpu.score.accuracy);
+    CHECK_NEAR(fp32.score.loss, cpu.score.loss, 1e-5);
+    CHECK_NEAR(bf16.score.loss, cpu.score.loss, .02 * cpu.score.loss);
+    if (papa_device_count_cuda() > 1)
+        CHECK_NEAR(eval(name, "cuda:0,1", PAPA_PRECISION_FP32).score.loss, fp32.score.loss, 1e-12);
+}
+
 /* bfloat16 rounds to 8 bits: the run must learn as well, not end at the same weights. */
 static void bfloat16_learns(const char *name)
 {
@@ -130,6 +163,11 @@ static void bfloat16_learns(const char *name)
         PapaTrainOptions o = options_of(bf16 ? "cuda" : "cpu", PAPA_METHOD_PAPA);
         o.device.precision = bf16 ? PAPA_PRECISION_BF16 : PAPA_PRECISION_FP32;
         o.out = NULL;
+        o.epochs = 4;
+        o.lr = .1f;
+        o.crop = 0;
+        o.flip = false;
+        o.mixup.n = 0;
         CHECK_OK(papa_model_open(&model, path));
         PapaStatus status = papa_train(&reports[bf16], model, &o, NULL);
         papa_model_close(model);
@@ -139,6 +177,7 @@ static void bfloat16_learns(const char *name)
     }
     double fp32 = reports[0].test.mean.loss, bf16 = reports[1].test.mean.loss;
     printf("%s, loss on test images: %.4f in float32, %.4f in bfloat16\n", name, fp32, bf16);
+    CHECK(fp32 < 1.8, "%s learns nothing in float32: loss %.4f of log 10 = 2.3", name, fp32);
     CHECK(fabs(bf16 - fp32) < .1 * fp32, "%s: loss %.4f in bfloat16, %.4f in float32", name, bf16, fp32);
     papa_train_report_free(&reports[0]), papa_train_report_free(&reports[1]);
 }
@@ -153,6 +192,8 @@ int main(void)
     papa_device_close(dev);
     like_the_cpu("lenet", PAPA_METHOD_PAPA, "cuda");
     like_the_cpu("resnet8", PAPA_METHOD_PAPA, "cuda");
+    scores("gpu/soup.onnx");
+    like_the_cpu("vit-tiny", PAPA_METHOD_PAPA, "cuda");
     like_the_cpu("mlp", PAPA_METHOD_2, "cuda");
     if (papa_device_count_cuda() > 1)
         like_the_cpu("lenet", PAPA_METHOD_PAPA, "cuda:0,1");

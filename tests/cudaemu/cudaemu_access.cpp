@@ -5,6 +5,7 @@
  * and how many barriers that thread had passed. Words that are accessed in parts (bfloat16, bytes) have a cell for each byte instead. */
 #include "cudaemu_engine.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>

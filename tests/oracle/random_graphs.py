@@ -158,6 +158,27 @@ class Network:
                  self.constant(self.around(0, c), "mean"), self.constant(self.rng.uniform(.5, 1.5, c).astype(np.float32), "var")]
         return self.put("BatchNormalization", x, extra=slots, raw=False, epsilon=self.pick([1e-5, 1e-3]), momentum=.8)
 
+    def layer_norm(self, x):
+        axis = int(self.rng.integers(1, len(x.shape)))
+        shape = x.shape[axis:]
+        if self.opset < 17 or np.prod(shape) < 4:
+            return None
+        slots = [self.parameter(self.around(1, shape), stem="scale")]
+        if self.chance(.8):
+            slots.append(self.parameter(self.around(0, shape), stem="shift"))
+        attributes = {} if axis == len(x.shape) - 1 and self.chance(.5) else dict(axis=self.pick([axis, axis - len(x.shape)]))
+        return self.put("LayerNormalization", x, extra=slots, raw=False, epsilon=self.pick([1e-5, 1e-3]), **attributes)
+
+    def tokens(self, x):
+        """Learned rows in front of a sequence, or behind it."""
+        n, length, d = x.shape
+        k = self.pick([1, 1, 2])
+        if d < 2:
+            return None
+        tokens = self.node("Expand", [self.parameter(self.around(0, (1, k, d)), not x.raw, "t"), self.ints(n, k, d)])
+        return Value(self.node("Concat", self.pick([[tokens, x.name], [x.name, tokens]]), axis=self.pick([1, -2]) if self.opset >= 11 else 1),
+                     (n, length + k, d), x.raw)
+
     def activation(self, x):
         op = self.pick(["Relu"] * 4 + ["LeakyRelu", "Clip", "Sigmoid", "Tanh"])
         if op == "LeakyRelu":
@@ -170,14 +191,14 @@ class Network:
         bounds = ["" if v is None else self.constant(np.float32(v)) for v in (low, high)]
         return self.put(op, x, extra=bounds if bounds[1] else bounds[:1])
 
-    # Operators and their attributes, with the opset that brought them.
+    # Operators and their attributes, with the opset that brought them; in later ones ONNX Runtime does not know Swish.
     FUNCTIONS = [(7, "Neg", {}), (7, "Exp", {}), (7, "Log", {}), (7, "Sqrt", {}), (7, "Reciprocal", {}), (7, "Pow", {}), (7, "Pow", {}), (7, "Abs", {}),
                  (9, "Erf", {}), (7, "Elu", {}), (7, "Elu", dict(alpha=.6)), (7, "Selu", {}), (12, "Celu", dict(alpha=.7)),
                  (7, "HardSigmoid", {}), (7, "HardSigmoid", dict(alpha=1 / 6)), (14, "HardSwish", {}), (7, "Softplus", {}), (7, "Softsign", {}),
                  (18, "Mish", {}), (20, "Gelu", {}), (20, "Gelu", dict(approximate="tanh")), (24, "Swish", dict(alpha=1.5))]
 
     def function(self, x):
-        _, op, attributes = self.pick([f for f in self.FUNCTIONS if f[0] <= self.opset])
+        _, op, attributes = self.pick([f for f in self.FUNCTIONS if f[0] <= self.opset and (f[1] != "Swish" or self.opset == 24)])
         x = self.put("Tanh", x) if op == "Exp" else self.bounded(x) if op in ("Log", "Sqrt", "Reciprocal", "Pow") else x
         exponent = [self.constant(np.float32(self.pick([2, 2, 3, .5, -1])))] if op == "Pow" else []
         return self.put(op, x, extra=exponent, **attributes)
@@ -429,9 +450,9 @@ class Network:
 
     ANY = ["activation"] * 3 + ["with_tensor"] * 3 + ["with_value"] * 2 + [
         "function", "concat", "split", "slice", "pad", "transpose", "mean", "softmax", "gather", "expand", "reshape", "passing", "residual"]
-    IMAGE = ["conv"] * 7 + ["norm"] * 3 + ["residual"] * 4 + ["pool"] * 3 + ["beside"]
-    SEQUENCE = ["linear"] * 3 + ["attention", "conv", "norm", "pool"]
-    MATRIX = ["linear"] * 5 + ["norm"]
+    IMAGE = ["conv"] * 7 + ["norm"] * 3 + ["layer_norm"] + ["residual"] * 4 + ["pool"] * 3 + ["beside"]
+    SEQUENCE = ["linear"] * 3 + ["layer_norm"] * 2 + ["attention", "tokens", "conv", "norm", "pool"]
+    MATRIX = ["linear"] * 5 + ["norm", "layer_norm"]
 
     def step(self, x):
         rank = len(x.shape)

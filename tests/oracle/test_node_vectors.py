@@ -26,7 +26,7 @@ from common import Checks, relative_error, run
 OPERATORS = set("""
     Conv BatchNormalization Relu LeakyRelu Clip Sigmoid Tanh MaxPool AveragePool GlobalAveragePool Gemm MatMul Add Sub Mul Div
     Concat Split Slice Pad Reshape Flatten Transpose Squeeze Unsqueeze ReduceMean Dropout Softmax LogSoftmax Identity Cast Constant
-    Neg Abs Reciprocal Sqrt Exp Log Erf Pow Elu Selu Celu HardSigmoid HardSwish Swish Softplus Softsign Mish Gelu
+    LayerNormalization Neg Abs Reciprocal Sqrt Exp Log Erf Pow Elu Selu Celu HardSigmoid HardSwish Swish Softplus Softsign Mish Gelu
 """.split())
 SPATIAL = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool"}
 # Operators whose inputs are all activations; of the others, inputs but the first are initialisers.

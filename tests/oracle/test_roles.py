@@ -180,6 +180,26 @@ def check_patterns(checks):
     refused(checks, "freeze all", path, "no tensor is left to train", "", "*")
 
 
+def check_transformer(checks):
+    """Tokens and positions, put beside a sequence by shapes that come from the image; padding is nobody's."""
+    m = Model()
+    batch = m.op("Slice", m.op("Shape", "x"), m.tensor("zero", integers=[0]), m.tensor("one", integers=[1]))
+    x = m.conv("x", "patches", 3, 4)
+    x = m.op("Concat", x, m.tensor("no_channels", 1, 2, 6, 6), axis=1)
+    x = m.op("Transpose", m.op("Reshape", x, m.tensor("sequence", integers=[0, 6, 36])), perm=[0, 2, 1])
+    tokens = m.op("Expand", m.tensor("tokens", 1, 2, 6), m.op("Concat", batch, m.tensor("token_size", integers=[2, 6]), axis=0))
+    x = m.op("Concat", tokens, x, axis=1)
+    x = m.op("Add", x, m.op("Slice", m.tensor("positions", 1, 40, 6), m.tensor("from", integers=[2]), m.tensor("to", integers=[40]), "one"))
+    x = m.op("LayerNormalization", x, m.tensor("norm.scale", 6), m.tensor("norm.shift", 6))
+    x = m.op("LayerNormalization", x, m.tensor("both.scale", 38, 6), axis=-2)
+    x = m.op("Concat", x, m.tensor("padding", 1, 38, 3), axis=2)
+    x = m.op("Gather", x, m.tensor("first", integers=0), axis=1)
+    m.op("Add", m.op("MatMul", x, m.tensor("y.w", 9, 10)), m.tensor("y.b", 10), out="y")
+    check(checks, "transformer", m.write(check=False),  # its channels are padded for one image only
+          {"patches.w": "weight", "patches.b": "bias", "tokens": "bias", "positions": "bias", "norm.scale": "scale", "norm.shift": "shift",
+           "both.scale": "scale", **HEAD})
+
+
 def check_statistics(checks):
     """What PyTorch makes of a network that was never trained: equal tensors are stored once."""
     m = Model()
@@ -199,7 +219,7 @@ def check_statistics(checks):
 def main():
     checks = Checks()
     try:
-        for check_some in (check_operators, check_types, check_storage, check_reach, check_patterns, check_statistics):
+        for check_some in (check_operators, check_types, check_storage, check_reach, check_patterns, check_transformer, check_statistics):
             check_some(checks)
     finally:
         for path in FOLDER.iterdir():

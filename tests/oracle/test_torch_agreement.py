@@ -33,7 +33,7 @@ from torch_graph import dump_graph
 from variants import VARIANTS
 
 # Learning rates at which fifty steps learn the synthetic classes and a rounding error doesn't grow into a different run.
-LEARNING_RATES = {"lenet": .005, "mlp": .005, "vgg": .001, "resnet8": .005, "resnet20": .002, "resnet20-cifar": .002,
+LEARNING_RATES = {"lenet": .005, "mlp": .005, "vgg": .001, "resnet8": .005, "resnet20": .002, "resnet20-cifar": .002, "vit-tiny": .005,
                   "opset9": .02, "branches": .02}
 MOMENTUM, WEIGHT_DECAY = .9, 5e-4
 STEPS, BATCH = 50, 16

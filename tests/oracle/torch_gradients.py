@@ -5,7 +5,8 @@
 A line of LIST is a folder with graph.npz (by torch_graph.py) and feed.npz: arrays "dy" and one per graph input. Into the folder goes
 torch.npz: "y", the first output with batch statistics and without dropout; for every float tensor that the file holds "grad.NAME",
 d sum(y * dy) / d NAME; both in float64. "spread" and "spread.NAME" say how far float32 may take them (max|a-b|): the most of PyTorch's own
-float32 and of float64 with every number of the file and of the inputs moved by about its rounding.
+float32 and of float64 with every number of the file and of the inputs moved by about its rounding. Where activations are bfloat16: of float64 with
+these numbers, every node's results and the gradients of those moved by about a bfloat16's rounding.
 Needs PyTorch and NumPy only. As in torch_trace.py the operators are written from ONNX's specification.
 """
 import json
@@ -16,10 +17,28 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from common import BFLOAT16
 from torch_trace import Network, auto_pads, pad, slice_
 
 
-ROUNDING = 2. ** -24
+ROUNDING = 2. ** (-8 if BFLOAT16 else -24)
+
+
+class Stored(torch.autograd.Function):
+    """What is stored is moved a little, and so is its gradient."""
+
+    @staticmethod
+    def forward(context, x, noise):
+        context.noise = noise
+        return moved(x, noise)
+
+    @staticmethod
+    def backward(context, grad):
+        return moved(grad, context.noise), None
+
+
+def moved(x, noise):
+    return x * torch.from_numpy(np.asarray(1 + ROUNDING * noise.standard_normal(tuple(x.shape))))
 
 
 class Graph(Network):
@@ -47,7 +66,10 @@ class Graph(Network):
         values = {**self.tensors, "": None, **{name: self.number(feed[name]) for name in self.graph["inputs"]}}
         for node in self.graph["nodes"]:
             results = self.apply(node, [values[name] for name in node["inputs"]])
-            values.update(zip(node["outputs"], results if isinstance(results, (list, tuple)) else [results]))
+            results = results if isinstance(results, (list, tuple)) else [results]
+            if BFLOAT16 and self.noise is not None:
+                results = [Stored.apply(x, self.noise) if x.requires_grad else x for x in results]
+            values.update(zip(node["outputs"], results))
         y = values[self.graph["output"]]
         if y.requires_grad:
             y.backward(torch.from_numpy(feed["dy"]).to(self.dtype))
@@ -121,35 +143,11 @@ class Graph(Network):
         sizes = x[1].tolist() if len(x) > 1 else a.get("split") or -(-x[0].shape[axis] // n)
         return torch.split(x[0], sizes, axis)
 
-    def axes(self, a, x, since):
-        return a.get("axes") if self.opset < since else x[1].tolist()
-
     def op_reducemean(self, a, x, _):
         return x[0].mean(self.axes(a, x, 18), keepdim=bool(a.get("keepdims", 1)))
 
-    def op_squeeze(self, a, x, _):
-        axes = self.axes(a, x, 13)
-        return x[0].reshape([n for i, n in enumerate(x[0].shape) if i not in axes])
-
-    def op_unsqueeze(self, a, x, _):
-        y = x[0]
-        for axis in sorted(self.axes(a, x, 13)):
-            y = y.unsqueeze(axis)
-        return y
-
-    def op_softmax(self, a, x, _, f=F.softmax):
-        if self.opset >= 13:
-            return f(x[0], a.get("axis", -1))
-        axis = a.get("axis", 1)  # of the matrix that axes in front and axes from here on make
-        return f(x[0].flatten(axis), axis).reshape(x[0].shape)
-
     def op_logsoftmax(self, a, x, node):
         return self.op_softmax(a, x, node, F.log_softmax)
-
-    def op_gather(self, a, x, _):
-        axis, index = a.get("axis", 0), x[1]
-        y = x[0].index_select(axis, index.reshape(-1))
-        return y.reshape([*x[0].shape[:axis], *index.shape, *x[0].shape[axis + 1:]])
 
     def op_flatten(self, a, x, _):
         axis = a.get("axis", 1)
@@ -161,17 +159,12 @@ class Graph(Network):
     def op_cast(self, a, x, _):
         return x[0].to(self.dtype) if a["to"] == 1 else super().op_cast(a, x, _)
 
-    def op_expand(self, a, x, _):
-        return x[0].expand(torch.broadcast_shapes(x[0].shape, x[1].tolist()))
-
     op_neg = staticmethod(lambda a, x, _: -x[0])
     op_exp = staticmethod(lambda a, x, _: x[0].exp())
     op_log = staticmethod(lambda a, x, _: x[0].log())
     op_sqrt = staticmethod(lambda a, x, _: x[0].sqrt())
     op_abs = staticmethod(lambda a, x, _: x[0].abs())
     op_reciprocal = staticmethod(lambda a, x, _: 1 / x[0])
-    op_pow = staticmethod(lambda a, x, _: x[0] ** x[1].detach())
-    op_erf = staticmethod(lambda a, x, _: torch.erf(x[0]))
     op_elu = staticmethod(lambda a, x, _: F.elu(x[0], a.get("alpha", 1.)))
     op_selu = staticmethod(lambda a, x, _: F.selu(x[0]))
     op_celu = staticmethod(lambda a, x, _: F.celu(x[0], a.get("alpha", 1.)))
@@ -200,7 +193,8 @@ def main():
         def run(*how):
             return Graph(folder / "graph.npz", *how).gradients(feed)
         y, exact = run(torch.float64)
-        others = [run(torch.float32)] + [run(torch.float64, np.random.default_rng(seed)) for seed in range(2)]
+        others = [run(torch.float64, np.random.default_rng(seed)) for seed in range(4 if BFLOAT16 else 2)]
+        others += [] if BFLOAT16 else [run(torch.float32)]
         spreads = {"spread": max(distance(y, z) for z, _ in others)}
         spreads |= {f"spread.{name}": max(distance(g, other[name]) for _, other in others) for name, g in exact.items()}
         np.savez(folder / "torch.npz", y=y.detach().numpy(), **{f"grad.{name}": g.numpy() for name, g in exact.items()}, **spreads)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 # Which inputs of an operator are trained, where they are float initialisers.
-TRAINED_SLOTS = {"Conv": (1, 2), "Gemm": (1, 2), "MatMul": (1,), "BatchNormalization": (1, 2)}
+TRAINED_SLOTS = {"Conv": (1, 2), "Gemm": (1, 2), "MatMul": (1,), "BatchNormalization": (1, 2), "LayerNormalization": (1, 2)}
 
 
 def auto_pads(attributes, x, kernel, strides, dilations):
@@ -64,19 +64,29 @@ class Network:
                 name = node["inputs"][slot] if slot < len(node["inputs"]) else ""
                 if name in self.tensors:
                     self.trained[name] = self.tensors[name].requires_grad_()
-        self.train_matmul_biases()
+        self.train_sums()
+        self.opset = self.graph["opset"]
         # How far the forward pass stays from the kinks of Relu and MaxPool: the smallest non-zero distance of an input to
         # zero, of a window's maximum to its second, by the root mean square of the node's input. Where it is below the
         # rounding error of a forward pass, rounding decides which way a gradient goes.
         self.margin = None  # not asked for
 
-    def train_matmul_biases(self):
-        """An Add of a float vector to a MatMul's output is that layer's bias."""
-        products = {n["outputs"][0] for n in self.graph["nodes"] if n["op"] == "MatMul"}
-        for node in self.graph["nodes"]:
-            if node["op"] == "Add" and products & set(node["inputs"]):
-                for name in set(node["inputs"]) & set(self.tensors):
+    def train_sums(self):
+        """What is added to a MatMul's output is that layer's bias; to a joined sequence, its positions. Transposed weights and repeated tokens are trained
+        too."""
+        made_by = {name: n for n in self.graph["nodes"] for name in n["outputs"]}
+
+        def train(names):
+            for name in set(names) & set(self.tensors):
+                if self.tensors[name].is_floating_point():
                     self.trained[name] = self.tensors[name].requires_grad_()
+        for node in self.graph["nodes"]:
+            makers = [made_by.get(name, {"op": None}) for name in node["inputs"]]
+            if node["op"] == "Add" and any(m["op"] in ("MatMul", "Concat") for m in makers):
+                train(node["inputs"])
+            for maker in makers:
+                if (node["op"], maker["op"]) in (("MatMul", "Transpose"), ("Concat", "Expand")):
+                    train(maker["inputs"])
 
     def logits(self, image):
         values = {**self.tensors, "": None, self.graph["inputs"][0]: image}
@@ -166,6 +176,37 @@ class Network:
     def op_clip(self, a, x, _):
         return x[0].clamp(*(None if bound is None else float(bound) for bound in x[1:]))
 
+    def axes(self, a, x, since):
+        return a.get("axes") if self.opset < since else x[1].tolist()
+
+    def op_squeeze(self, a, x, _):
+        axes = self.axes(a, x, 13)
+        return x[0].reshape([n for i, n in enumerate(x[0].shape) if i not in axes])
+
+    def op_unsqueeze(self, a, x, _):
+        y = x[0]
+        for axis in sorted(self.axes(a, x, 13)):
+            y = y.unsqueeze(axis)
+        return y
+
+    def op_softmax(self, a, x, _, f=F.softmax):
+        if self.opset >= 13:
+            return f(x[0], a.get("axis", -1))
+        axis = a.get("axis", 1)  # of the matrix that axes in front and axes from here on make
+        return f(x[0].flatten(axis), axis).reshape(x[0].shape)
+
+    def op_gather(self, a, x, _):
+        axis, index = a.get("axis", 0), x[1]
+        y = x[0].index_select(axis, index.reshape(-1))
+        return y.reshape([*x[0].shape[:axis], *index.shape, *x[0].shape[axis + 1:]])
+
+    def op_expand(self, a, x, _):
+        return x[0].expand(torch.broadcast_shapes(x[0].shape, x[1].tolist()))
+
+    def op_layernormalization(self, a, x, _):
+        """Its first output; the axes from axis on are normalised."""
+        return F.layer_norm(x[0], x[0].shape[a.get("axis", -1):], x[1], x[2] if len(x) > 2 else None, a.get("epsilon", 1e-5))
+
     op_leakyrelu = staticmethod(lambda a, x, _: F.leaky_relu(x[0], a.get("alpha", .01)))
     op_sigmoid = staticmethod(lambda a, x, _: torch.sigmoid(x[0]))
     op_tanh = staticmethod(lambda a, x, _: torch.tanh(x[0]))
@@ -177,7 +218,10 @@ class Network:
     op_div = staticmethod(lambda a, x, _: x[0] / x[1])
     op_concat = staticmethod(lambda a, x, _: torch.cat(x, a["axis"]))
     op_split = staticmethod(lambda a, x, _: torch.split(x[0], x[1].tolist(), a.get("axis", 0)))
-    op_gather = staticmethod(lambda a, x, _: x[0][x[1]])  # of shape arithmetic: axis 0
+    op_equal = staticmethod(lambda a, x, _: x[0] == x[1])
+    op_where = staticmethod(lambda a, x, _: torch.where(*x))
+    op_pow = staticmethod(lambda a, x, _: x[0] ** x[1].detach())
+    op_erf = staticmethod(lambda a, x, _: torch.erf(x[0]))
     op_shape = staticmethod(lambda a, x, _: torch.tensor(x[0].shape))
     op_flatten = staticmethod(lambda a, x, _: x[0].flatten(a.get("axis", 1)))
     op_transpose = staticmethod(lambda a, x, _: x[0].permute(a["perm"]))

@@ -111,8 +111,42 @@ static void check_init(bool freeze_bn)
     papa_model_close(model);
 }
 
+/* LayerNormalization's tensors are spared the decay, also where they are moved on the way; a scale that belongs to none is not; and BatchNormalization
+ * they are not. */
+static void check_layer_normalization(void)
+{
+    static const struct {
+        const char *name;
+        bool normalizes, decays;
+    } expected[] = {{"ln.scale", true, false}, {"ln.shift", true, false}, {"gain", false, true}, {"fc.w", false, true}};
+    PapaModel *model;
+    Build b = build_begin();
+    const char *path = scratch("layernorm.onnx");
+    build_input(&b, "x", 2, (int64_t[]){-1, 20});
+    build_random(&b, "fc.w", 2, (int64_t[]){20, 30}, 7);
+    build_random(&b, "ln.scale", 1, (int64_t[]){30}, 7);
+    build_random(&b, "ln.shift", 1, (int64_t[]){30}, 7);
+    build_random(&b, "gain", 1, (int64_t[]){30}, 7);
+    build_node(&b, "MatMul", "x fc.w", "m");
+    build_node(&b, "Identity", "ln.scale", "s");
+    build_node(&b, "LayerNormalization", "m s ln.shift", "n");
+    build_node(&b, "Mul", "n gain", "y");
+    build_output(&b, "y", 2);
+    build_write(&b, path);
+    CHECK_OK(papa_model_open(&model, path));
+    CHECK_OK(papa_model_select(model, &(PapaModelSelection){.freeze_bn = true}));
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        const PapaParam *p = find(model, expected[i].name);
+        CHECK(p && p->trained && !p->is_batchnorm && p->is_normalization == expected[i].normalizes, "%s", expected[i].name);
+        CHECK(p && (p->offset < model->store.n_decayed) == expected[i].decays, "%s at %lld", expected[i].name, p ? (long long)p->offset : -1);
+    }
+    CHECK(!model->has_statistics);
+    papa_model_close(model);
+}
+
 int main(void)
 {
+    check_layer_normalization();
     check_layout();
     check_init(false);
     check_init(true);

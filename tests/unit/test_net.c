@@ -243,7 +243,7 @@ int main(void)
 {
     check_many_inputs();
     check_refused();
-    static const char *const names[] = {"mlp", "lenet", "vgg", "resnet8", "resnet20", "resnet20-cifar"};
+    static const char *const names[] = {"mlp", "lenet", "vgg", "resnet8", "resnet20", "resnet20-cifar", "vit-tiny"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         check_plan(names[i]);
         check_slope(names[i]);

@@ -216,6 +216,99 @@ static void test_norm(void)
     check_refused(make_norm_with_used_mean(), PAPA_ERR_UNSUPPORTED, "the statistics in output 'output' are used");
 }
 
+/* ---------------------------------------------------------------- LayerNormalization */
+
+/* variant: bits 1 without a shift, 2 with scale and shift of a rank more; the rest: axis. */
+static NodeTest make_layernorm(int variant)
+{
+    static const int64_t axes[] = {-1, 1, -2, 0, 2};
+    const int64_t axis = axes[variant / 4], dims[] = {1, 2, 3, 5}, first = (axis < 0 ? axis + 3 : axis) + (variant & 2 ? 0 : 1);
+    NodeTest t = node_begin("LayerNormalization", 17);
+    activation(&t, DIMS(2, 3, 5));
+    for (int i = 0; i < 2 - (variant & 1); i++)
+        tensor(&t, (size_t)(4 - first), dims + first);
+    if (variant & 2) /* a 1 in front of the normalised axes */
+        for (int i = 1; i < t.node->n_in; i++)
+            t.node->in[i]->shape.dim[0] = 1;
+    node_int(&t, "axis", axis);
+    node_float(&t, "epsilon", .3f);
+    node_outputs(&t, 1);
+    return t;
+}
+
+static NodeTest make_layernorm_with(const char *attribute, int64_t value, PapaMode mode, int n_out, bool used)
+{
+    NodeTest t = node_begin("LayerNormalization", 17);
+    activation(&t, DIMS(2, 3, 4));
+    tensor(&t, DIMS(4));
+    tensor(&t, DIMS(4));
+    if (attribute)
+        node_int(&t, attribute, value);
+    node_float(&t, "epsilon", .3f); /* rows of four may have little variance, and much curvature */
+    node_outputs(&t, n_out);
+    t.graph->mode = mode;
+    t.graph->outputs = node_need(PAPA_NEW_ARRAY(&t.graph->arena, PapaValue *, 1));
+    t.graph->outputs[0] = t.node->out[used ? n_out - 1 : 0];
+    t.graph->n_outputs = 1;
+    return t;
+}
+
+/* Mean and InvStdDev, where they may be asked for. */
+static void check_layernorm_statistics(void)
+{
+    NodeTest t = make_layernorm_with("axis", 2, PAPA_MODE_INFER, 3, true);
+    CHECK_OK(node_infer(&t));
+    const PapaShape want = {.rank = 3, .dim = {2, 3, 1}};
+    CHECK(papa_shape_equal(&t.node->out[1]->shape, &want) && papa_shape_equal(&t.node->out[2]->shape, &want));
+    CHECK_OK(node_prepare(&t, one_thread));
+    CHECK_OK(node_execute(&t, one_thread, false, 0));
+    const float *x = t.data[0], *mean = t.data[t.node->out[1]->index], *rstd = t.data[t.node->out[2]->index];
+    for (int r = 0; r < 6; r++, x += 4) {
+        const double m = ((double)x[0] + (double)x[1] + (double)x[2] + (double)x[3]) / 4;
+        double variance = 0;
+        for (int j = 0; j < 4; j++)
+            variance += ((double)x[j] - m) * ((double)x[j] - m) / 4;
+        CHECK_NEAR((double)mean[r], m, 1e-6);
+        CHECK_NEAR((double)rstd[r] * sqrt(variance + .3), 1, 1e-6);
+    }
+    node_end(&t);
+    t = make_layernorm_with(NULL, 0, PAPA_MODE_TRAIN, 3, false); /* there, but nobody reads them */
+    CHECK_OK(node_infer(&t));
+    CHECK_OK(node_prepare(&t, one_thread));
+    check_gradients(&t, "LayerNormalization with unread statistics");
+    node_end(&t);
+    check_refused(make_layernorm_with(NULL, 0, PAPA_MODE_TRAIN, 2, true), PAPA_ERR_UNSUPPORTED, "the statistics in output 'output' are used");
+}
+
+static NodeTest make_layernorm_of_other_width(int64_t rank, const int64_t *dims)
+{
+    NodeTest t = node_begin("LayerNormalization", 17);
+    activation(&t, DIMS(2, 3, 4));
+    tensor(&t, DIMS(4));
+    tensor(&t, (size_t)rank, dims);
+    node_outputs(&t, 1);
+    return t;
+}
+
+static void test_layernorm(void)
+{
+    for (int variant = 0; variant < 20; variant++)
+        if (!(variant & 2) || variant / 4 != 3) /* nothing stands in front of axis 0 */
+            check_logical(make_layernorm, variant, "LayerNormalization");
+    check_layernorm_statistics();
+    NodeTest t = make_layernorm(0);
+    CHECK_OK(node_infer(&t));
+    CHECK(t.node->op->role(t.node, 0, NULL) == PAPA_ROLE_NONE && t.node->op->role(t.node, 1, NULL) == PAPA_ROLE_SCALE &&
+          t.node->op->role(t.node, 2, NULL) == PAPA_ROLE_SHIFT && t.node->op->normalizes && !t.node->op->layout);
+    CHECK(t.node->op->float32(t.node) == 6, "%u", t.node->op->float32(t.node));
+    node_end(&t);
+    check_refused(make_layernorm_with("stash_type", 16, PAPA_MODE_TRAIN, 1, false), PAPA_ERR_UNSUPPORTED, "stash_type is 16, expected 1");
+    check_refused(make_layernorm_with("axis", 3, PAPA_MODE_TRAIN, 1, false), PAPA_ERR_FORMAT, "axis 3");
+    check_refused(make_layernorm_of_other_width(DIMS(3)), PAPA_ERR_MISMATCH, "input 2 ('input') has shape (3), expected (4)");
+    check_refused(make_layernorm_of_other_width(DIMS(3, 4)), PAPA_ERR_MISMATCH, "has shape (3, 4), expected (4)");
+    check_refused(make_layernorm_of_other_width(0, NULL), PAPA_ERR_MISMATCH, "has shape (), expected (4)");
+}
+
 /* ---------------------------------------------------------------- pooling */
 
 static NodeTest make_pool(int variant)
@@ -470,6 +563,7 @@ int main(void)
     if (kerneltest_begin()) {
         test_arithmetic();
         test_norm();
+        test_layernorm();
         test_pool();
         test_softmax();
         test_reduce();
