@@ -261,11 +261,8 @@ static PapaStatus split_backward(const PapaNode *node, const PapaRun *run)
 
 const PapaOp papa_ops_concat[] = {
     {.type = "Concat", .since = 7, .min_in = 1, .max_in = -1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(PartsAttrs),
-<<<<<<< HEAD
-        .init = concat_init, .shape = concat_shape, .units = concat_units, .fold = concat_fold, .layout = papa_layout_follow, .permute = parts_permute,
-=======
-        .init = concat_init, .role = concat_role, .shape = concat_shape, .fold = concat_fold, .layout = papa_layout_follow, .permute = parts_permute,
->>>>>>> main
+        .init = concat_init, .role = concat_role, .shape = concat_shape, .units = concat_units, .fold = concat_fold, .layout = papa_layout_follow,
+        .permute = parts_permute,
         .forward = concat_forward, .backward = concat_backward},
     {.type = "Split", .since = 7, .until = 12, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = -1, .attrs_bytes = sizeof(PartsAttrs),
         .init = split_init, .carries_role = true, .shape = split_shape, .units = split_units, .fold = split_fold, .layout = papa_layout_follow,

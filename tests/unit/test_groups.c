@@ -13,6 +13,9 @@ static void check_file(const char *name, const PapaShape *shape, const char *exp
     "stage2.0.conv2.weight 16, stage2.1.conv1.weight 32, stage2.2.conv1.weight 32, stage3.0.conv1.weight 64, stage3.0.conv2.weight 32, " \
     "stage3.1.conv1.weight 64, stage3.2.conv1.weight 64"
 
+#define ATTENTION(layer) layer ".attention.qkv.weight 16"
+#define VIT_LAYER(layer) ATTENTION(layer) ", " ATTENTION(layer) ", " ATTENTION(layer) ", " ATTENTION(layer) ", " layer ".fc1.weight 128, "
+
 int main(void)
 {
     const PapaShape gray = {4, {2, 1, 28, 28}}, colour = {4, {2, 3, 32, 32}};
@@ -25,5 +28,8 @@ int main(void)
         "stage3.0.conv1.weight 64, stage3.0.conv2.weight 32");
     check_file("resnet20", &gray, RESNET20);
     check_file("resnet20-cifar", &colour, RESNET20);
+    /* Two heads: in each, queries with keys, and values; the heads themselves. */
+    check_file("vit-tiny", &gray, "patches.weight 32, " VIT_LAYER("layers.0") VIT_LAYER("layers.1")
+        "[layers.0.attention.qkv.weight 2], [layers.1.attention.qkv.weight 2]");
     return check_result();
 }
