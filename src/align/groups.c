@@ -508,7 +508,7 @@ static PapaStatus input_shapes(PapaShape **out, PapaGraph *graph, const PapaGrou
     if (!shapes)
         return PAPA_ERR_MEMORY;
     if (options && options->input_shapes && options->n_input_shapes != graph->n_inputs)
-        return papa_fail(PAPA_ERR_ARGUMENT, "%s: %d input shapes for %d inputs", papa_onnx_path(graph->onnx), options->n_input_shapes, graph->n_inputs);
+        return papa_fail(PAPA_ERR_ARGUMENT, "%d input shapes for %d inputs", options->n_input_shapes, graph->n_inputs);
     for (int i = 0; i < graph->n_inputs; i++) {
         for (size_t k = 0; k < proto->n_input; k++)
             if (strcmp(proto->input[k]->name, graph->inputs[i]->name) == 0)
@@ -551,9 +551,13 @@ PapaStatus papa_groups_derive(PapaGroups **out, const PapaOnnx *onnx, const Papa
     if (!groups)
         return papa_fail_memory(sizeof *groups, "a network's groups");
     PAPA_GOTO(papa_graph_read(&graph, onnx, &(PapaGraphOptions){.mode = PAPA_MODE_INFER, .opaque = true}));
-    PAPA_GOTO(input_shapes(&shapes, graph, options));
+    status = input_shapes(&shapes, graph, options);
+    if (status != PAPA_OK)
+        PAPA_GOTO(papa_fail_in(status, "%s", papa_onnx_path(onnx)));
     PAPA_GOTO(papa_graph_infer(graph, shapes));
-    PAPA_GOTO(derive(groups, graph, &inside, &blocks));
+    status = derive(groups, graph, &inside, &blocks);
+    if (status != PAPA_OK)
+        PAPA_GOTO(papa_fail_in(status, "%s", papa_onnx_path(onnx)));
     *out = groups;
 out:
     search_free(&inside);

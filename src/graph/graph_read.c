@@ -130,7 +130,7 @@ static PapaStatus add_captured(Reader *r, const Onnx__GraphProto *graph, Onnx__N
 
 static PapaStatus add_captured_name(Reader *r, char *name, Onnx__NodeProto *node)
 {
-    if (!papa_names_get(&r->producers, name) && !papa_names_get(&r->values, name))
+    if (!name || (!papa_names_get(&r->producers, name) && !papa_names_get(&r->values, name)))
         return PAPA_OK;
     char **inputs = PAPA_NEW_ARRAY(&r->graph->arena, char *, node->n_input + 1);
     if (!inputs)

@@ -34,7 +34,7 @@ static const Onnx__TypeProto__Tensor *declared_type(const PapaGraph *graph, cons
 {
     const Onnx__GraphProto *proto = papa_onnx_graph(graph->onnx);
     for (size_t i = 0; i < proto->n_value_info; i++)
-        if (strcmp(proto->value_info[i]->name, name) == 0)
+        if (proto->value_info[i]->name && strcmp(proto->value_info[i]->name, name) == 0)
             return papa_tensor_type(proto->value_info[i]);
     for (size_t i = 0; i < proto->n_output; i++)
         if (strcmp(proto->output[i]->name, name) == 0)

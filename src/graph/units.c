@@ -194,8 +194,15 @@ void papa_units_tie_positions(PapaUnits *u, PapaPosition a, PapaPosition b, int 
 
 /* ---------------------------------------------------------------- lists, marks, places */
 
+#define MOST_POSITIONS ((int64_t)1 << 28) /* a file of a few bytes can ask for any number of them */
+
 PapaPositions *papa_units_list(PapaUnits *u, int64_t n)
 {
+    if (n > MOST_POSITIONS - u->n_positions) {
+        u->failed = true;
+        return NULL;
+    }
+    u->n_positions += n;
     void *lists = GROW(u, u->lists, u->n_lists, u->lists_capacity);
     if (!lists)
         return NULL;

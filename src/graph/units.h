@@ -112,6 +112,7 @@ struct PapaUnits {
     int64_t n_marks, marks_capacity;
     PapaPlace *places;     /* in the order in which nodes first read the tensors */
     int64_t n_places, places_capacity;
+    int64_t n_positions;   /* in all lists */
     int n_ids;
     int32_t n_ties;
 };

@@ -210,29 +210,53 @@ static PapaStatus conv_backward(const PapaNode *node, const PapaRun *run)
     return PAPA_OK;
 }
 
-/* Row block q of the weight reads the channels of group q: columns of its own. Channels and rows stay in their group. */
-static void hold_groups(PapaUnits *units, const PapaValue *weight, PapaSpace *x, const PapaSpace *w, int64_t groups)
+/* Whether all that read the weight are convolutions with so many groups. */
+static bool is_grouped_everywhere(const PapaUnits *units, const PapaNode *node)
 {
-    const int64_t K = w->shape.dim[0] / groups, C = w->shape.dim[1], window = papa_shape_count_from(&w->shape, 2, w->shape.rank);
-    PapaPositions *rows = w->axis[0].positions, *channels = x->axis[1].positions;
+    const PapaValue *weight = node->in[1];
+    int uses = 0;
+    for (int k = 0; k < units->graph->n_nodes; k++) {
+        const PapaNode *reader = units->graph->nodes[k];
+        uses += reader->op == node->op && reader->in[1] == weight && ((const ConvAttrs *)reader->attrs)->group == ((const ConvAttrs *)node->attrs)->group;
+    }
+    return weight->kind == PAPA_VALUE_TENSOR && uses == papa_graph_uses(units->graph, weight);
+}
+
+/* Row block q of the weight has columns of its own: those that read the channels of group q. Positions for all of them. */
+static PapaPositions *columns_of(PapaUnits *units, const PapaValue *weight, int64_t groups)
+{
+    const PapaShape *shape = &weight->shape;
+    const int64_t K = shape->dim[0] / groups, C = shape->dim[1], window = papa_shape_count_from(shape, 2, shape->rank);
+    for (int64_t i = 0; i < units->n_places; i++)
+        if (units->places[i].value == weight && units->places[i].axis == 1 && units->places[i].positions->n == groups * C)
+            return (PapaPositions *)units->places[i].positions;
+    PapaPositions *columns = papa_units_list(units, groups * C);
+    for (int64_t i = 0; columns && i < groups * C; i++)
+        columns->at[i].unit = papa_units_fresh(units);
+    if (columns)
+        papa_units_add_place(units, &(PapaPlace){.value = weight, .axis = 1, .positions = columns, .per = C, .far = K * C * window, .near = window,
+            .n = {K, window}, .stride = {C * window, 1}});
+    return columns;
+}
+
+/* Channels, and rows of the weight, stay in their group. */
+static void hold_groups(PapaUnits *units, const PapaNode *node, PapaSpace *x, const PapaSpace *w, int64_t groups)
+{
+    const int64_t K = w->shape.dim[0] / groups, C = w->shape.dim[1];
+    PapaPositions *rows = w->axis[0].positions;
     int condition = papa_units_condition(units);
     for (int64_t i = 0; rows && i < groups * K; i++)
         papa_units_mark(units, rows->at[i], condition, i / K);
-    if (!channels || weight->kind != PAPA_VALUE_TENSOR) {
-        papa_units_fix(units, x, 1, "its weight is computed, and grouped");
+    if (!is_grouped_everywhere(units, node)) {
+        papa_units_fix(units, x, 1, "its weight is grouped, and computed or of other use too");
         return;
     }
+    PapaSpace columns = {.name = x->name, .shape = {1, {groups * C}}, .axis = {{columns_of(units, node->in[1], groups), 1, 0}}};
+    PapaPositions *list = columns.axis[0].positions;
     condition = papa_units_condition(units);
-    for (int64_t i = 0; i < groups * C; i++)
-        papa_units_mark(units, channels->at[i], condition, i / C);
-    for (int64_t i = 0; i < units->n_places; i++) { /* another convolution with the same weight */
-        const PapaPlace *place = &units->places[i];
-        PapaSpace other = {.name = x->name, .shape = {1, {groups * C}}, .axis = {{(PapaPositions *)place->positions, 1, 0}}};
-        if (place->value == weight && place->axis == 1 && place->per != place->positions->n)
-            papa_units_tie(units, x, 1, &other, 0);
-    }
-    papa_units_add_place(units, &(PapaPlace){.value = weight, .axis = 1, .positions = channels, .per = C, .far = K * C * window, .near = window,
-        .n = {K, window}, .stride = {C * window, 1}});
+    for (int64_t i = 0; list && i < groups * C; i++)
+        papa_units_mark(units, list->at[i], condition, i / C);
+    papa_units_tie(units, x, 1, &columns, 0);
 }
 
 /* Each group is a unit, whose parts are its channels. axis: of x, n channels to a group. */
@@ -273,7 +297,7 @@ static void conv_units(const PapaNode *node, PapaUnits *units)
             tie_groups(units, &w, 0, groups, K, first);
         } else {
             units->has_blocks = true;
-            hold_groups(units, node->in[1], &x, &w, groups);
+            hold_groups(units, node, &x, &w, groups);
         }
     }
     if (bias.shape.rank)

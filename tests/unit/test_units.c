@@ -159,6 +159,22 @@ static void check_grouped(void)
     check_groups(write_model(&b, "grouped"), &image, "a.w 2, a.w 2, a.w 2, g.w 4, g.w 4, g.w 4, c.w 5, [a.w 3]");
 }
 
+/* One grouped weight, read by two convolutions: of channels that may move and, perhaps, of the image, which may not. */
+static void check_grouped_twice(bool of_image)
+{
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(6, 2, 3, 3));
+    conv(&b, "x", "c", DIMS(6, 2, 3, 3));
+    build_node(&b, "Relu", "a", "ra");
+    build_int(build_node(&b, "Concat", "x x x", "images"), "axis", 1);
+    tensor(&b, "g", DIMS(6, 3, 1, 1));
+    build_int(build_node(&b, "Conv", "ra g", "ga"), "group", 2);
+    build_int(build_node(&b, "Conv", of_image ? "images g" : "c g", "gc"), "group", 2);
+    build_node(&b, "Mul", "ga gc", "m");
+    head(&b, "m", 6);
+    check_groups(write_model(&b, "grouped_twice"), &image, of_image ? "g 3, g 3" : "a.w 3, a.w 3, g 3, g 3, [a.w 2]");
+}
+
 static void check_concat(void)
 {
     Build b = begin_image();
@@ -636,6 +652,8 @@ int main(void)
     check_depthwise();
     check_multiplier();
     check_grouped();
+    check_grouped_twice(false);
+    check_grouped_twice(true);
     check_concat();
     check_concat_twice();
     check_flatten();
