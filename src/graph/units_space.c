@@ -58,6 +58,26 @@ static Point point(const PapaSpace *space, unsigned axes, unsigned of, int64_t i
     return p;
 }
 
+static bool has_blanks(const PapaPositions *list)
+{
+    for (int64_t i = 0; i < list->n; i++)
+        if (list->at[i].unit == PAPA_UNIT_BLANK)
+            return true;
+    return false;
+}
+
+/* Gives row-major positions to these axes, as a bundle where there are several. */
+static void set_positions(PapaUnits *u, PapaSpace *space, unsigned axes, PapaPositions *list)
+{
+    const int bundle = axes & (axes - 1) ? ++u->n_ids : 0;
+    int64_t stride = 1;
+    for (int k = space->shape.rank - 1; k >= 0; k--)
+        if (has(axes, k)) {
+            space->axis[k] = (PapaAxis){.positions = list, .stride = stride, .bundle = bundle};
+            stride *= space->shape.dim[k];
+        }
+}
+
 static PapaPositions *positions_of(const PapaSpace *space, unsigned axes)
 {
     for (int k = 0; k < space->shape.rank; k++)
@@ -139,9 +159,19 @@ static void hold(PapaUnits *u, PapaSpace *space, unsigned axes, unsigned of)
         papa_units_plain(u, space, __builtin_ctz(of));
         return;
     }
-    int id = papa_units_condition(u);
-    for (int64_t i = 0; i < count_of(space, axes); i++)
-        papa_units_mark(u, list->at[point(space, axes, axes, i).at], id, point(space, axes, of, i).index);
+    const int id = papa_units_condition(u);
+    PapaPositions *apart = has_blanks(list) ? papa_units_list(u, count_of(space, axes)) : NULL;
+    for (int64_t i = 0; i < count_of(space, axes); i++) {
+        const PapaPosition at = list->at[point(space, axes, axes, i).at];
+        const int64_t layer = point(space, axes, of, i).index;
+        papa_units_mark(u, at, id, layer);
+        if (apart)
+            apart->at[i] = at;
+        if (apart && at.unit == PAPA_UNIT_BLANK) /* what is equal in each layer need not be so from layer to layer */
+            apart->at[i].part = papa_units_part(u, at.part, (int32_t)layer);
+    }
+    if (apart)
+        set_positions(u, space, axes, apart);
 }
 
 void papa_units_stack(PapaUnits *u, PapaSpace *space, unsigned axes)
@@ -171,14 +201,6 @@ static void pin_list(PapaUnits *u, const PapaPositions *list, const char *fixed)
     const char *why = papa_arena_printf(&u->arena, "nothing moves along the axis of '%s' that it meets", fixed);
     for (int64_t i = 0; i < list->n; i++)
         papa_units_pin(u, list->at[i], why ? why : "");
-}
-
-static bool has_blanks(const PapaPositions *list)
-{
-    for (int64_t i = 0; i < list->n; i++)
-        if (list->at[i].unit == PAPA_UNIT_BLANK)
-            return true;
-    return false;
 }
 
 /* What stands at a position where two meet. */
@@ -250,14 +272,28 @@ static bool is_silent(const PapaSpace *space, int axis)
     return space->shape.dim[axis] == 1 || (a->positions && a->positions->uniform);
 }
 
-static void tie_bundles(PapaUnits *u, const PapaSpace *a, const PapaSpace *b, unsigned axes)
+/* Both have bundles along these axes. a's becomes what stands along the result's. */
+static void tie_bundles(PapaUnits *u, PapaSpace *a, const PapaSpace *b, unsigned axes)
 {
     const PapaPositions *at_a = positions_of(a, axes), *at_b = positions_of(b, axes);
+    PapaPositions *result = has_blanks(at_a) ? papa_units_list(u, count_of(a, axes)) : NULL;
     const int id = papa_units_condition(u);
     for (int64_t i = 0; i < count_of(a, axes); i++) {
         Point p = point(a, axes, axes, i), q = point(b, axes, axes, i);
-        meet_positions(u, at_a->at[p.at], at_a->id, at_b->at[q.at], at_b->id, id);
+        PapaPosition at = meet_positions(u, at_a->at[p.at], at_a->id, at_b->at[q.at], at_b->id, id);
+        if (result)
+            result->at[i] = at;
     }
+    if (result)
+        set_positions(u, a, axes, result);
+}
+
+static bool is_same_bundle(const PapaSpace *a, const PapaSpace *b, unsigned axes)
+{
+    for (int k = 0; k < a->shape.rank; k++)
+        if (has(axes, k) && (a->axis[k].positions != b->axis[k].positions || a->axis[k].stride != b->axis[k].stride))
+            return false;
+    return true;
 }
 
 /* Brings a's bundles and what b has along their axes together. Where b has something else along some of them, these axes are a stack. */
@@ -273,7 +309,11 @@ static void meet_bundles(PapaUnits *u, PapaSpace *a, PapaSpace *b)
             if (has(axes, j) && !is_silent(b, j))
                 loud |= 1u << j;
         if (papa_units_bundle(b, k) == axes) {
-            tie_bundles(u, a, b, axes);
+            if (!is_same_bundle(a, b, axes))
+                tie_bundles(u, a, b, axes);
+            for (int j = 0; j < a->shape.rank; j++)
+                if (has(axes, j))
+                    b->axis[j] = a->axis[j];
             continue;
         }
         if (loud && loud != axes)
@@ -344,13 +384,7 @@ static bool begin_cut(PapaUnits *u, Cut *cut, PapaSpace *space, int axis, int64_
         set_alone(space, axes, axis, NULL);
         return false;
     }
-    int bundle = axes == 1u << axis ? 0 : ++u->n_ids;
-    int64_t stride = 1;
-    for (int k = space->shape.rank - 1; k >= 0; k--)
-        if (has(axes, k)) {
-            space->axis[k] = (PapaAxis){.positions = cut->list, .stride = stride, .bundle = bundle};
-            stride *= space->shape.dim[k];
-        }
+    set_positions(u, space, axes, cut->list);
     return true;
 }
 
@@ -492,14 +526,8 @@ PapaSpace papa_units_concat(PapaUnits *u, PapaSpace *spaces, int n, int axis)
 /* Gives row-major positions to the axes of y that are longer than 1: to one of them alone if the others only name its parts, else as a bundle. */
 static void spread(PapaUnits *u, PapaSpace *y, unsigned axes, PapaPositions *list)
 {
-    int64_t stride = 1;
-    int bundle = axes & (axes - 1) ? ++u->n_ids : 0;
-    for (int k = y->shape.rank - 1; k >= 0; k--)
-        if (has(axes, k)) {
-            y->axis[k] = (PapaAxis){.positions = list, .stride = stride, .bundle = bundle};
-            stride *= y->shape.dim[k];
-        }
-    for (int k = 0; bundle && k < y->shape.rank; k++) {
+    set_positions(u, y, axes, list);
+    for (int k = 0; axes & (axes - 1) && k < y->shape.rank; k++) {
         PapaPositions *alone = has(axes, k) ? moves_alone(u, y, axes, k) : NULL;
         if (alone) {
             set_alone(y, axes, k, alone);

@@ -382,6 +382,27 @@ static void check_repeated(void)
     groups_end(&t);
 }
 
+/* Padded channels in two layers, each normalised by itself: what was one number in both is so no longer. */
+static void check_layers(void)
+{
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(6, 2, 3, 3));
+    ints(&b, "pads", 8, (int64_t[]){0, 1, 0, 0, 0, 1, 0, 0});
+    build_node(&b, "Pad", "a pads", "padded");
+    ints(&b, "split", 5, (int64_t[]){0, 2, 4, 6, 6});
+    build_node(&b, "Reshape", "padded split", "layers");
+    build_int(build_node(&b, "Softmax", "layers", "s"), "axis", 2);
+    build_node(&b, "Mul", "s layers", "m");
+    ints(&b, "join", 4, (int64_t[]){0, 8, 6, 6});
+    build_node(&b, "Reshape", "m join", "joined");
+    conv(&b, "joined", "c", DIMS(5, 8, 3, 3));
+    conv(&b, "s0", "d", DIMS(5, 8, 1, 1));
+    build_node(&b, "Reshape", "s join", "s0");
+    build_node(&b, "Add", "c d", "sum");
+    head(&b, "sum", 5);
+    check_groups(write_model(&b, "layers"), &image, "a.w 3, a.w 3, c.w 5");
+}
+
 /* Channels that become the batch, and are summed over. */
 static void check_batch(void)
 {
@@ -665,6 +686,7 @@ int main(void)
     check_attention(false);
     check_attention(true);
     check_repeated();
+    check_layers();
     check_batch();
     check_twins();
     check_mirrored(true);
