@@ -116,6 +116,7 @@ typedef struct PapaGraph {
     PapaArena arena;
     PapaMode mode;
     bool frozen_stats;            /* BatchNormalization uses its running statistics in every mode */
+    bool opaque;                  /* nodes that are not understood are kept, as papa_op_opaque */
     bool dropout;                 /* false: Dropout passes through in every mode */
     PapaNode **nodes;             /* topologically ordered; a pass may leave NULLs while it works */
     int n_nodes, nodes_capacity;
@@ -132,6 +133,7 @@ typedef struct PapaGraph {
 typedef struct PapaGraphOptions {
     PapaMode mode;
     bool frozen_stats, no_dropout;
+    bool opaque;                /* to look at a graph, not to run it: nodes that we lack, or whose row refuses them, become papa_op_opaque */
     const char *const *outputs; /* values to compute; NULL: the graph's outputs */
     int n_outputs;
 } PapaGraphOptions;
@@ -149,6 +151,10 @@ PapaStatus papa_graph_fuse(PapaGraph *graph);
 /* With PAPA_BFLOAT16, inputs and activations become that. The file's tensors stay float32, as do the inputs that an operator's row says
  * (op->float32) and the graph's outputs; a Convert stands where one must become the other. */
 PapaStatus papa_graph_precision(PapaGraph *graph, PapaElement element);
+
+/* The shape that an input or output is declared to have; open: what stands for axes that it leaves open. Errors: PAPA_ERR_UNSUPPORTED where it
+ * has none. */
+PapaStatus papa_graph_declared_shape(PapaShape *out, const Onnx__ValueInfoProto *info, int64_t open);
 
 /* The value of this name, or NULL. */
 PapaValue *papa_graph_find(const PapaGraph *graph, const char *name);

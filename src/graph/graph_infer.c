@@ -4,10 +4,18 @@
 
 #include <string.h>
 
+static PapaStatus make_opaque(PapaNode *node, PapaGraph *graph)
+{
+    node->op = &papa_op_opaque;
+    return node->op->shape(node, graph);
+}
+
 static PapaStatus infer_node(PapaNode *node, PapaGraph *graph)
 {
     bool fed = false;
     for (int i = 0; i < node->n_in; i++) {
+        if (node->in[i] && !node->in[i]->has_shape && graph->opaque)
+            return make_opaque(node, graph);
         if (node->in[i] && !node->in[i]->has_shape)
             return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "the shape of its input '%s' is not known", node->in[i]->name);
         fed |= node->in[i] && node->in[i]->fed;
@@ -15,7 +23,10 @@ static PapaStatus infer_node(PapaNode *node, PapaGraph *graph)
     for (int i = 0; i < node->n_out; i++)
         if (node->out[i])
             node->out[i]->fed = fed;
-    PAPA_TRY(node->op->shape(node, graph));
+    PapaStatus status = node->op->shape(node, graph);
+    if (status == PAPA_ERR_UNSUPPORTED && graph->opaque)
+        return make_opaque(node, graph);
+    PAPA_TRY(status);
     if (node->op->fold && (node->op->fold_by_shape || papa_all_constant(node)))
         PAPA_TRY(node->op->fold(node, graph));
     return PAPA_OK;
@@ -74,7 +85,12 @@ static PapaStatus refuse_unfolded(const PapaNode *node)
 static PapaStatus check_types(const PapaGraph *graph)
 {
     for (int k = 0; k < graph->n_nodes; k++) {
-        const PapaNode *node = graph->nodes[k];
+        PapaNode *node = graph->nodes[k];
+        if (graph->opaque) {
+            if (!node->op->forward && !node->op->is_view)
+                node->op = &papa_op_opaque;
+            continue;
+        }
         for (int i = 0; i < node->n_out; i++)
             if (node->out[i] && node->out[i]->kind == PAPA_VALUE_ACTIVATION && node->out[i]->has_shape && !papa_type_is_float(node->out[i]->type))
                 return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "output '%s' has type %s, which only shape arithmetic on known numbers may have",

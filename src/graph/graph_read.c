@@ -1,6 +1,7 @@
 /* From an ONNX graph to nodes and values: what is needed for the outputs asked for, in an order that can be executed, attributes parsed,
  * each float tensor's role found. */
 #include "base/names.h"
+#include "graph/fold.h"
 #include "graph/op.h"
 
 #include <stdarg.h>
@@ -46,7 +47,9 @@ static PapaStatus add_tensor(Reader *r, const char *name, const Onnx__TensorProt
     if (!value)
         return PAPA_ERR_MEMORY;
     value->tensor = tensor;
-    if (!is_float) {
+    if (!is_float && r->graph->opaque && !papa_type_is_integer(tensor->data_type)) {
+        value->kind = PAPA_VALUE_INPUT; /* of a type that nothing here reads */
+    } else if (!is_float) {
         int64_t n = papa_shape_count(&shape);
         int64_t *data = PAPA_NEW_ARRAY(&r->graph->arena, int64_t, n + 1);
         if (!data)
@@ -122,6 +125,58 @@ static Visit *visit_of(const Order *order, const Reader *r, const char *name)
     return slot ? &order->visits[(Onnx__NodeProto *const *)slot - r->proto->node] : NULL;
 }
 
+/* What the subgraphs of a node read of the graph around them. */
+static PapaStatus add_captured(Reader *r, const Onnx__GraphProto *graph, Onnx__NodeProto *node);
+
+static PapaStatus add_captured_name(Reader *r, char *name, Onnx__NodeProto *node)
+{
+    if (!name || (!papa_names_get(&r->producers, name) && !papa_names_get(&r->values, name)))
+        return PAPA_OK;
+    char **inputs = PAPA_NEW_ARRAY(&r->graph->arena, char *, node->n_input + 1);
+    if (!inputs)
+        return PAPA_ERR_MEMORY;
+    if (node->n_input)
+        memcpy(inputs, node->input, node->n_input * sizeof *inputs);
+    inputs[node->n_input++] = name;
+    node->input = inputs;
+    return PAPA_OK;
+}
+
+static PapaStatus add_captured_by(Reader *r, const Onnx__NodeProto *of, Onnx__NodeProto *node)
+{
+    for (size_t i = 0; i < of->n_attribute; i++) {
+        if (of->attribute[i]->g)
+            PAPA_TRY(add_captured(r, of->attribute[i]->g, node));
+        for (size_t k = 0; k < of->attribute[i]->n_graphs; k++)
+            PAPA_TRY(add_captured(r, of->attribute[i]->graphs[k], node));
+    }
+    return PAPA_OK;
+}
+
+static PapaStatus add_captured(Reader *r, const Onnx__GraphProto *graph, Onnx__NodeProto *node)
+{
+    for (size_t i = 0; i < graph->n_output; i++)
+        PAPA_TRY(add_captured_name(r, graph->output[i]->name, node));
+    for (size_t i = 0; i < graph->n_node; i++) {
+        for (size_t k = 0; k < graph->node[i]->n_input; k++)
+            PAPA_TRY(add_captured_name(r, graph->node[i]->input[k], node));
+        PAPA_TRY(add_captured_by(r, graph->node[i], node));
+    }
+    return PAPA_OK;
+}
+
+/* The node, or a copy of it whose inputs are also what its subgraphs read. */
+static PapaStatus with_captured(Reader *r, const Onnx__NodeProto *node, const Onnx__NodeProto **out)
+{
+    Onnx__NodeProto *copy = PAPA_NEW(&r->graph->arena, Onnx__NodeProto);
+    if (!copy)
+        return PAPA_ERR_MEMORY;
+    *copy = *node;
+    PAPA_TRY(add_captured_by(r, node, copy));
+    *out = copy->n_input == node->n_input ? node : copy;
+    return PAPA_OK;
+}
+
 static PapaStatus find_producers(Reader *r)
 {
     for (size_t i = 0; i < r->proto->n_node; i++) {
@@ -183,8 +238,11 @@ static PapaStatus order_nodes(Reader *r, Order *order, const char *const *output
     };
     if (!order->visits || !order->stack || !order->nodes)
         return PAPA_ERR_MEMORY;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         order->visits[i].node = r->proto->node[i];
+        if (r->graph->opaque)
+            PAPA_TRY(with_captured(r, r->proto->node[i], &order->visits[i].node));
+    }
     for (int i = 0; i < n_outputs; i++)
         PAPA_TRY(order_from(r, order, outputs[i]));
     return PAPA_OK;
@@ -292,6 +350,8 @@ static PapaStatus add_node(Reader *r, const Onnx__NodeProto *proto)
         .n_out = (int)proto->n_output,
         .opset = opset,
     };
+    if (!node->op)
+        node->op = &papa_op_opaque; /* check_supported would have refused it */
     node->attrs = papa_arena_alloc(&graph->arena, node->op->attrs_bytes);
     if (!node->label || !node->in || !node->out || !node->attrs)
         return PAPA_ERR_MEMORY;
@@ -309,7 +369,11 @@ static PapaStatus add_node(Reader *r, const Onnx__NodeProto *proto)
         PAPA_TRY(papa_names_put(&r->values, value->name, value));
     }
     PAPA_TRY(append_node(graph, node));
-    return node->op->init ? node->op->init(node, graph) : PAPA_OK;
+    PapaStatus status = node->op->init ? node->op->init(node, graph) : PAPA_OK;
+    if (status != PAPA_ERR_UNSUPPORTED || !graph->opaque)
+        return status;
+    node->op = &papa_op_opaque;
+    return PAPA_OK;
 }
 
 /* ---------------------------------------------------------------- roles */
@@ -333,7 +397,8 @@ static PapaStatus shape_moved(PapaNode *node, PapaGraph *graph)
     for (int i = 0; i < node->n_in; i++)
         if (node->in[i] && (!node->in[i]->has_shape || (i > 0 && node->in[i]->kind != PAPA_VALUE_CONSTANT)))
             return PAPA_OK;
-    return node->op->shape(node, graph);
+    PapaStatus status = node->op->shape(node, graph);
+    return status == PAPA_ERR_UNSUPPORTED && graph->opaque ? PAPA_OK : status; /* papa_graph_infer sees to it */
 }
 
 static PapaStatus mark_sources(PapaGraph *graph, RoleState *states)
@@ -494,7 +559,8 @@ static PapaStatus read_graph(Reader *r, const PapaGraphOptions *options)
     PAPA_TRY(add_inputs(r));
     PAPA_TRY(find_producers(r));
     PAPA_TRY(order_nodes(r, &order, outputs, n_outputs));
-    PAPA_TRY(check_supported(r, &order));
+    if (!graph->opaque)
+        PAPA_TRY(check_supported(r, &order));
     PAPA_TRY(add_used_tensors(r, &order, outputs, n_outputs));
     for (size_t i = 0; i < order.n; i++)
         if (!is_constant_node(order.nodes[i]))
@@ -510,7 +576,7 @@ PapaStatus papa_graph_read(PapaGraph **out, const PapaOnnx *onnx, const PapaGrap
     PapaGraph *graph = PAPA_NEW(&arena, PapaGraph);
     if (!graph)
         return PAPA_ERR_MEMORY;
-    *graph = (PapaGraph){.onnx = onnx, .arena = arena, .mode = options->mode, .frozen_stats = options->frozen_stats, .dropout = !options->no_dropout};
+    *graph = (PapaGraph){.onnx = onnx, .arena = arena, .mode = options->mode, .frozen_stats = options->frozen_stats, .opaque = options->opaque, .dropout = !options->no_dropout};
     Reader reader = {.graph = graph, .onnx = onnx, .proto = papa_onnx_graph(onnx)};
     reader.values.arena = reader.producers.arena = &graph->arena;
     PapaStatus status = read_graph(&reader, options);

@@ -13,6 +13,7 @@
 #include "graph/graph.h"
 
 typedef struct PapaRun PapaRun;
+typedef struct PapaUnits PapaUnits;
 
 typedef enum PapaLayout {
     PAPA_LAYOUT_LOGICAL,       /* data in ONNX's order of axes */
@@ -80,6 +81,10 @@ struct PapaOp {
     unsigned fuses;           /* PAPA_FUSE_* */
     int residual_input;       /* with PAPA_FUSE_ADD: index in node->in of the added tensor; the node's in array grows to it */
 
+    /* Says which units stand along the outputs' axes, and which of the inputs' must move together (graph/units.h). Asked in ONNX's order of axes,
+     * with shapes, before fusing. NULL: nothing that touches the node may be permuted. */
+    void (*units)(const PapaNode *node, PapaUnits *units);
+
     /* Inputs that are read as float32 even where activations are bfloat16, as bits 1 << i. NULL: none. Asked after fusing. */
     unsigned (*float32)(const PapaNode *node);
 
@@ -103,6 +108,8 @@ struct PapaOp {
 const PapaOp *papa_op_find(const char *domain, const char *type, int64_t opset);
 /* The row of an operator that only passes put in. */
 const PapaOp *papa_op_own(const char *type);
+/* Stands for an operator that is not understood: outputs of the shapes that the file tells, or of none. */
+extern const PapaOp papa_op_opaque;
 #define PAPA_OWN_DOMAIN "papa"
 extern const PapaOp *const papa_op_tables[]; /* generated from the files of src/ops; ends with NULL */
 

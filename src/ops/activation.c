@@ -2,6 +2,7 @@
  * them, as its exponent must be known. A Relu that follows a convolution, a product, an addition or a normalisation is
  * joined to it by the fusing pass where it can be. */
 #include "graph/op.h"
+#include "graph/units.h"
 #include "kernels/eltwise.h"
 
 #include <float.h>
@@ -263,7 +264,7 @@ static PapaStatus activation_backward(const PapaNode *node, const PapaRun *run)
 
 #define ACTIVATION(name, since_, n_in, init_, shape_)                                                                 \
     .type = name, .since = since_, .min_in = 1, .max_in = n_in, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(Activation), \
-    .init = init_, .shape = shape_, .fold = activation_fold, .layout = papa_layout_follow, .keeps = activation_keeps, \
+    .init = init_, .shape = shape_, .units = papa_units_same, .fold = activation_fold, .layout = papa_layout_follow, .keeps = activation_keeps, \
     .forward = activation_forward, .backward = activation_backward
 
 extern const PapaOp papa_ops_activation[];
@@ -292,7 +293,7 @@ const PapaOp papa_ops_activation[] = {
     {ACTIVATION("Log", 7, 1, log_init, float_shape)},
     {ACTIVATION("Erf", 9, 1, erf_init, float_shape)},
     {.type = "Pow", .since = 7, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(Activation),
-     .shape = pow_shape, .fold = activation_fold, .layout = papa_layout_follow, .keeps = activation_keeps,
+     .shape = pow_shape, .units = papa_units_same, .fold = activation_fold, .layout = papa_layout_follow, .keeps = activation_keeps,
      .forward = activation_forward, .backward = activation_backward},
     {0},
 };

@@ -5,6 +5,7 @@
  * image itself (then it normalises), and not a single number (a constant of the architecture). */
 #include "graph/fold.h"
 #include "graph/op.h"
+#include "graph/units.h"
 #include "kernels/eltwise.h"
 #include "kernels/reduce.h"
 
@@ -205,7 +206,7 @@ static PapaStatus sum_backward(const PapaNode *node, const PapaRun *run)
 
 #define ARITHMETIC(name, init_)                                                                                               \
     .type = name, .since = 7, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(Arithmetic),        \
-    .init = init_, .role = arithmetic_role, .shape = arithmetic_shape, .fold = arithmetic_fold, .layout = papa_layout_follow, \
+    .init = init_, .role = arithmetic_role, .shape = arithmetic_shape, .units = papa_units_elementwise, .fold = arithmetic_fold, .layout = papa_layout_follow, \
     .keeps = arithmetic_keeps, .forward = arithmetic_forward, .backward = arithmetic_backward
 
 extern const PapaOp papa_ops_arithmetic[];
@@ -215,6 +216,6 @@ const PapaOp papa_ops_arithmetic[] = {
     {ARITHMETIC("Mul", mul_init)},
     {ARITHMETIC("Div", div_init)},
     {.type = "Sum", .since = 7, .min_in = 1, .max_in = -1, .min_out = 1, .max_out = 1, .role = sum_role, .shape = arithmetic_shape,
-     .fold = sum_fold, .layout = papa_layout_follow, .forward = sum_forward, .backward = sum_backward},
+     .units = papa_units_elementwise, .fold = sum_fold, .layout = papa_layout_follow, .forward = sum_forward, .backward = sum_backward},
     {0},
 };

@@ -1,6 +1,7 @@
 /* Concat and Split: one axis in parts, each a slab of the whole. */
 #include "graph/fold.h"
 #include "graph/op.h"
+#include "graph/units.h"
 
 typedef struct PartsAttrs {
     int64_t file_axis;
@@ -77,6 +78,19 @@ static PapaStatus concat_shape(PapaNode *node, PapaGraph *graph)
             return papa_node_fail(node, PAPA_ERR_FORMAT, "the output is too large");
     }
     return papa_set_output(node, 0, node->in[0]->type, &y);
+}
+
+static void concat_units(const PapaNode *node, PapaUnits *units)
+{
+    PapaSpace *parts = PAPA_NEW_ARRAY(&units->arena, PapaSpace, node->n_in);
+    if (!parts) {
+        units->failed = true;
+        return;
+    }
+    for (int i = 0; i < node->n_in; i++)
+        parts[i] = papa_units_in(units, node, i);
+    PapaSpace y = papa_units_concat(units, parts, node->n_in, ((const PartsAttrs *)node->attrs)->axis);
+    papa_units_set(units, node, 0, &y);
 }
 
 static PapaRegion concat_slab(const PapaNode *node, int i, int64_t *width)
@@ -179,6 +193,18 @@ static PapaStatus split_shape(PapaNode *node, PapaGraph *graph)
         papa_node_fail(node, PAPA_ERR_MISMATCH, "parts that leave %lld of axis %d's %lld", (long long)rest, attrs->axis, (long long)dim);
 }
 
+static void split_units(const PapaNode *node, PapaUnits *units)
+{
+    const PartsAttrs *attrs = node->attrs;
+    const PapaSpace x = papa_units_in(units, node, 0);
+    int64_t start = 0;
+    for (int i = 0; i < node->n_out; start += attrs->sizes[i++]) {
+        PapaSpace y = x;
+        papa_units_slice(units, &y, attrs->axis, attrs->sizes[i], start, 1);
+        papa_units_set(units, node, i, &y);
+    }
+}
+
 static PapaRegion split_slab(const PapaNode *node, int i, int64_t *width)
 {
     return slab(node, &node->in[0]->shape, ((const PartsAttrs *)node->attrs)->sizes[i], width);
@@ -235,13 +261,14 @@ static PapaStatus split_backward(const PapaNode *node, const PapaRun *run)
 
 const PapaOp papa_ops_concat[] = {
     {.type = "Concat", .since = 7, .min_in = 1, .max_in = -1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(PartsAttrs),
-        .init = concat_init, .role = concat_role, .shape = concat_shape, .fold = concat_fold, .layout = papa_layout_follow, .permute = parts_permute,
+        .init = concat_init, .role = concat_role, .shape = concat_shape, .units = concat_units, .fold = concat_fold, .layout = papa_layout_follow,
+        .permute = parts_permute,
         .forward = concat_forward, .backward = concat_backward},
     {.type = "Split", .since = 7, .until = 12, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = -1, .attrs_bytes = sizeof(PartsAttrs),
-        .init = split_init, .carries_role = true, .shape = split_shape, .fold = split_fold, .layout = papa_layout_follow,
+        .init = split_init, .carries_role = true, .shape = split_shape, .units = split_units, .fold = split_fold, .layout = papa_layout_follow,
         .permute = parts_permute, .forward = split_forward, .backward = split_backward},
     {.type = "Split", .since = 13, .min_in = 1, .max_in = 2, .min_out = 1, .max_out = -1, .attrs_bytes = sizeof(PartsAttrs),
-        .init = split_init, .carries_role = true, .shape = split_shape, .fold = split_fold, .layout = papa_layout_follow,
+        .init = split_init, .carries_role = true, .shape = split_shape, .units = split_units, .fold = split_fold, .layout = papa_layout_follow,
         .permute = parts_permute, .forward = split_forward, .backward = split_backward},
     {0},
 };

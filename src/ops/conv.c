@@ -2,6 +2,7 @@
  *
  * Activations are channels-last, the weight stands in ONNX's order (K, C / group, R, S), wherever it comes from. */
 #include "graph/op.h"
+#include "graph/units.h"
 #include "graph/window.h"
 #include "kernels/conv.h"
 #include "kernels/eltwise.h"
@@ -209,9 +210,103 @@ static PapaStatus conv_backward(const PapaNode *node, const PapaRun *run)
     return PAPA_OK;
 }
 
+/* Whether all that read the weight are convolutions with so many groups. */
+static bool is_grouped_everywhere(const PapaUnits *units, const PapaNode *node)
+{
+    const PapaValue *weight = node->in[1];
+    int uses = 0;
+    for (int k = 0; k < units->graph->n_nodes; k++) {
+        const PapaNode *reader = units->graph->nodes[k];
+        uses += reader->op == node->op && reader->in[1] == weight && ((const ConvAttrs *)reader->attrs)->group == ((const ConvAttrs *)node->attrs)->group;
+    }
+    return weight->kind == PAPA_VALUE_TENSOR && uses == papa_graph_uses(units->graph, weight);
+}
+
+/* Row block q of the weight has columns of its own: those that read the channels of group q. Positions for all of them. */
+static PapaPositions *columns_of(PapaUnits *units, const PapaValue *weight, int64_t groups)
+{
+    const PapaShape *shape = &weight->shape;
+    const int64_t K = shape->dim[0] / groups, C = shape->dim[1], window = papa_shape_count_from(shape, 2, shape->rank);
+    for (int64_t i = 0; i < units->n_places; i++)
+        if (units->places[i].value == weight && units->places[i].axis == 1 && units->places[i].positions->n == groups * C)
+            return (PapaPositions *)units->places[i].positions;
+    PapaPositions *columns = papa_units_list(units, groups * C);
+    for (int64_t i = 0; columns && i < groups * C; i++)
+        columns->at[i].unit = papa_units_fresh(units);
+    if (columns)
+        papa_units_add_place(units, &(PapaPlace){.value = weight, .axis = 1, .positions = columns, .per = C, .far = K * C * window, .near = window,
+            .n = {K, window}, .stride = {C * window, 1}});
+    return columns;
+}
+
+/* Channels, and rows of the weight, stay in their group. */
+static void hold_groups(PapaUnits *units, const PapaNode *node, PapaSpace *x, const PapaSpace *w, int64_t groups)
+{
+    const int64_t K = w->shape.dim[0] / groups, C = w->shape.dim[1];
+    PapaPositions *rows = w->axis[0].positions;
+    int condition = papa_units_condition(units);
+    for (int64_t i = 0; rows && i < groups * K; i++)
+        papa_units_mark(units, rows->at[i], condition, i / K);
+    if (!is_grouped_everywhere(units, node)) {
+        papa_units_fix(units, x, 1, "its weight is grouped, and computed or of other use too");
+        return;
+    }
+    PapaSpace columns = {.name = x->name, .shape = {1, {groups * C}}, .axis = {{columns_of(units, node->in[1], groups), 1, 0}}};
+    PapaPositions *list = columns.axis[0].positions;
+    condition = papa_units_condition(units);
+    for (int64_t i = 0; list && i < groups * C; i++)
+        papa_units_mark(units, list->at[i], condition, i / C);
+    papa_units_tie(units, x, 1, &columns, 0);
+}
+
+/* Each group is a unit, whose parts are its channels. axis: of x, n channels to a group. */
+static void tie_groups(PapaUnits *units, PapaSpace *x, int axis, int64_t groups, int64_t n, int32_t first)
+{
+    PapaSpace parts = {.name = x->name, .shape = {1, {groups * n}}, .axis = {{papa_units_list(units, groups * n), 1, 0}}};
+    PapaPositions *list = parts.axis[0].positions;
+    for (int64_t i = 0; list && !units->failed && i < groups * n; i++)
+        list->at[i] = (PapaPosition){first + (int32_t)(i / n), n == 1 ? 0 : papa_units_part(units, 0, (int32_t)(i % n)), 0};
+    papa_units_tie(units, x, axis, &parts, 0);
+}
+
+static void conv_units(const PapaNode *node, PapaUnits *units)
+{
+    const int64_t groups = ((const ConvAttrs *)node->attrs)->group;
+    PapaSpace x = papa_units_in(units, node, 0), w = papa_units_in(units, node, 1), bias = papa_units_in(units, node, 2);
+    PapaSpace *y = papa_units_out(units, node, 0);
+    const int64_t K = w.shape.dim[0] / groups, C = w.shape.dim[1];
+    papa_units_plain(units, &x, 1);
+    papa_units_plain(units, &w, 0);
+    for (int k = 2; k < x.shape.rank; k++) {
+        papa_units_fix(units, &x, k, "its window slides along them");
+        papa_units_fix(units, &w, k, "");
+    }
+    y->axis[0] = x.axis[0];
+    y->axis[1] = w.axis[0];
+    if (groups == 1) {
+        papa_units_tie(units, &x, 1, &w, 1);
+    } else {
+        papa_units_fix(units, &w, 1, "");
+        if (K == 1 && C == 1) {
+            y->axis[1] = papa_units_tie(units, &x, 1, &w, 0);
+        } else if (units->blocks) {
+            int32_t first = papa_units_fresh(units);
+            for (int64_t q = 1; q < groups; q++)
+                papa_units_fresh(units);
+            tie_groups(units, &x, 1, groups, C, first);
+            tie_groups(units, &w, 0, groups, K, first);
+        } else {
+            units->has_blocks = true;
+            hold_groups(units, node, &x, &w, groups);
+        }
+    }
+    if (bias.shape.rank)
+        y->axis[1] = papa_units_tie(units, y, 1, &bias, 0);
+}
+
 const PapaOp papa_ops_conv[] = {
     {.type = "Conv", .since = 7, .min_in = 2, .max_in = 3, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(ConvAttrs),
-        .init = conv_init, .role = conv_role, .linear = conv_linear, .shape = conv_shape, .layout = papa_layout_channels_last,
+        .init = conv_init, .role = conv_role, .linear = conv_linear, .shape = conv_shape, .units = conv_units, .layout = papa_layout_channels_last,
         .fuses = PAPA_FUSE_RELU,
         .float32 = conv_float32, .keeps = conv_keeps, .prepare = conv_prepare, .release = conv_release, .forward = conv_forward, .backward = conv_backward},
     {0},

@@ -2,6 +2,7 @@
  * else it is a view. The mask follows from the step's numbers and the node's index, so backward makes it again. */
 #include "graph/fold.h"
 #include "graph/op.h"
+#include "graph/units.h"
 #include "kernels/dropout.h"
 
 typedef struct DropoutAttrs {
@@ -78,10 +79,10 @@ static bool dropout_to_inference(Onnx__NodeProto *node)
 
 const PapaOp papa_ops_dropout[] = {
     {.type = "Dropout", .since = 7, .until = 11, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 2, .attrs_bytes = sizeof(DropoutAttrs),
-        .init = dropout_init, .shape = dropout_shape, .fold = dropout_fold, .is_view = dropout_is_view, .layout = papa_layout_follow,
+        .init = dropout_init, .shape = dropout_shape, .units = papa_units_same, .fold = dropout_fold, .is_view = dropout_is_view, .layout = papa_layout_follow,
         .to_inference = dropout_to_inference, .forward = dropout_forward, .backward = dropout_backward},
     {.type = "Dropout", .since = 12, .min_in = 1, .max_in = 3, .min_out = 1, .max_out = 2, .attrs_bytes = sizeof(DropoutAttrs),
-        .init = dropout_init, .shape = dropout_shape, .fold = dropout_fold, .is_view = dropout_is_view, .layout = papa_layout_follow,
+        .init = dropout_init, .shape = dropout_shape, .units = papa_units_same, .fold = dropout_fold, .is_view = dropout_is_view, .layout = papa_layout_follow,
         .to_inference = dropout_to_inference, .forward = dropout_forward, .backward = dropout_backward},
     {0},
 };

@@ -1,6 +1,7 @@
 /* Gather, by indices that are known when the graph is built, and Expand: elements that are read more than once. */
 #include "graph/fold.h"
 #include "graph/op.h"
+#include "graph/units.h"
 #include "kernels/reduce.h"
 
 /* ---------------------------------------------------------------- Gather */
@@ -45,6 +46,15 @@ static PapaStatus gather_shape(PapaNode *node, PapaGraph *graph)
     for (int k = attrs->axis + 1; k < x->rank; k++)
         y.dim[y.rank++] = x->dim[k];
     return papa_set_output(node, 0, node->in[0]->type, &y);
+}
+
+static void gather_units(const PapaNode *node, PapaUnits *units)
+{
+    const GatherAttrs *attrs = node->attrs;
+    PapaSpace x = papa_units_in(units, node, 0);
+    papa_units_pick(units, &x, attrs->axis, attrs->n, attrs->index, 0);
+    x = papa_units_reshape(units, x, &node->out[0]->shape);
+    papa_units_set(units, node, 0, &x);
 }
 
 static void gather_sizes(const PapaNode *node, int64_t *outer, int64_t *n_rows, int64_t *inner)
@@ -129,6 +139,14 @@ static PapaStatus expand_shape(PapaNode *node, PapaGraph *graph)
     return papa_set_output(node, 0, node->in[0]->type, &y);
 }
 
+static void expand_units(const PapaNode *node, PapaUnits *units)
+{
+    PapaSpace x = papa_units_in(units, node, 0), *y = papa_units_out(units, node, 0);
+    int shift = y->shape.rank - x.shape.rank;
+    for (int k = 0; k < y->shape.rank; k++)
+        y->axis[k] = k >= shift && x.shape.dim[k - shift] == y->shape.dim[k] ? x.axis[k - shift] : papa_units_repeated(units, y->shape.dim[k]);
+}
+
 static bool expand_is_view(const PapaNode *node, const PapaGraph *graph)
 {
     (void)graph;
@@ -179,10 +197,10 @@ static PapaStatus expand_backward(const PapaNode *node, const PapaRun *run)
 
 const PapaOp papa_ops_gather[] = {
     {.type = "Gather", .since = 7, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(GatherAttrs),
-        .init = gather_init, .carries_role = true, .shape = gather_shape, .fold = gather_fold, .prepare = gather_prepare,
+        .init = gather_init, .carries_role = true, .shape = gather_shape, .units = gather_units, .fold = gather_fold, .prepare = gather_prepare,
         .release = gather_release, .forward = gather_forward, .backward = gather_backward},
     {.type = "Expand", .since = 8, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .carries_role = true, .repeats = true,
-        .shape = expand_shape, .fold = expand_fold, .is_view = expand_is_view,
+        .shape = expand_shape, .units = expand_units, .fold = expand_fold, .is_view = expand_is_view,
         .forward = expand_forward, .backward = expand_backward},
     {0},
 };

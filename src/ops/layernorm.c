@@ -1,6 +1,7 @@
 /* LayerNormalization: over the axes from `axis` on, in ONNX's order. Mean and InvStdDev can be read in inference; in training no gradient
  * passes through them. */
 #include "graph/op.h"
+#include "graph/units.h"
 #include "kernels/copy.h"
 #include "kernels/layernorm.h"
 
@@ -78,6 +79,23 @@ static PapaStatus layernorm_shape(PapaNode *node, PapaGraph *graph)
     return papa_shape_same(node, graph);
 }
 
+/* The order along the normalised axes means nothing; scale and shift stand along them too. */
+static void layernorm_units(const PapaNode *node, PapaUnits *units)
+{
+    const unsigned rows = (1u << ((const LayerNorm *)node->attrs)->axis) - 1;
+    PapaSpace y = papa_units_in(units, node, X);
+    papa_units_stack(units, &y, rows);
+    for (int i = SCALE; i <= SHIFT; i++)
+        if (papa_has_in(node, i))
+            y = papa_units_meet(units, y, papa_units_in(units, node, i));
+    papa_units_set(units, node, Y, &y);
+    for (int k = 0; k < y.shape.rank; k++)
+        if (!(rows >> k & 1) || papa_units_bundle(&y, k) & ~rows)
+            y.axis[k] = (PapaAxis){0};
+    papa_units_set(units, node, MEAN, &y);
+    papa_units_set(units, node, RSTD, &y);
+}
+
 static unsigned layernorm_float32(const PapaNode *node)
 {
     (void)node;
@@ -146,7 +164,7 @@ static PapaStatus layernorm_backward(const PapaNode *node, const PapaRun *run)
 extern const PapaOp papa_ops_layernorm[];
 const PapaOp papa_ops_layernorm[] = {
     {.type = "LayerNormalization", .since = 17, .min_in = 2, .max_in = 3, .min_out = 1, .max_out = 3, .attrs_bytes = sizeof(LayerNorm),
-        .init = layernorm_init, .role = layernorm_role, .normalizes = true, .shape = layernorm_shape, .float32 = layernorm_float32,
+        .init = layernorm_init, .role = layernorm_role, .normalizes = true, .shape = layernorm_shape, .units = layernorm_units, .float32 = layernorm_float32,
         .keeps = layernorm_keeps, .prepare = layernorm_prepare, .forward = layernorm_forward, .backward = layernorm_backward},
     {0},
 };

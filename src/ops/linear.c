@@ -3,6 +3,7 @@
  * Every product and every gradient is a Product: one matmul plan over a batch, repeated along up to a few outer axes. A linear
  * layer is always a single call: MatMul by one matrix takes all rows of the stack at once. */
 #include "graph/op.h"
+#include "graph/units.h"
 #include "kernels/copy.h"
 #include "kernels/eltwise.h"
 #include "kernels/matmul.h"
@@ -405,6 +406,92 @@ static PapaStatus matmul_shape(PapaNode *node, PapaGraph *graph)
     return PAPA_OK;
 }
 
+static PapaSpace without_axis(PapaSpace x, int axis)
+{
+    unsigned axes = papa_units_bundle(&x, axis) | 1u << axis;
+    for (int k = 0; k < x.shape.rank; k++)
+        if (axes >> k & 1)
+            x.axis[k] = (PapaAxis){0};
+    x.shape.dim[axis] = 1;
+    return x;
+}
+
+/* Of y, axis and those that share its bundle. */
+static void take_axis(PapaSpace *y, int axis, const PapaSpace *x, int from)
+{
+    unsigned axes = papa_units_bundle(x, from) & ~(1u << from);
+    for (int k = 0; k < x->shape.rank; k++)
+        if (axes >> k & 1)
+            y->axis[k] = x->axis[k];
+    y->axis[axis] = x->axis[from];
+}
+
+/* a (..., M, K) times b (..., K, N), both of one rank. What is along K moves together and is gone; M and N pass. A bundle of the stack's
+ * axes and one of the matrix's is a stack of products. */
+static PapaSpace multiply_units(PapaUnits *units, PapaSpace a, PapaSpace b)
+{
+    const int last = a.shape.rank - 1, before = last - 1;
+    const unsigned stack = (1u << before) - 1;
+    PapaAxis k_axis = b.axis[before];
+    int64_t K = b.shape.dim[before];
+    b.axis[before] = b.axis[last]; /* now b is (..., N, K) */
+    b.axis[last] = k_axis;
+    b.shape.dim[before] = b.shape.dim[last];
+    b.shape.dim[last] = K;
+    if (papa_units_bundle(&a, last) >> before & 1)
+        papa_units_plain(units, &a, last);
+    if (papa_units_bundle(&b, last) >> before & 1)
+        papa_units_plain(units, &b, last);
+    papa_units_stack(units, &a, stack);
+    papa_units_stack(units, &b, stack);
+    if (papa_units_bundle(&a, before) & papa_units_bundle(&b, before) & stack)
+        papa_units_fix(units, &b, before, "the other side's axes don't move as its own do");
+
+    const PapaSpace joined = papa_units_meet(units, without_axis(a, before), without_axis(b, before));
+    PapaSpace y = {.name = a.name, .shape = joined.shape};
+    for (int k = 0; k < before; k++)
+        if (!(papa_units_bundle(&joined, k) >> last & 1))
+            y.axis[k] = joined.axis[k];
+    y.shape.dim[before] = a.shape.dim[before];
+    y.shape.dim[last] = b.shape.dim[before];
+    take_axis(&y, before, &a, before);
+    take_axis(&y, last, &b, before);
+    return y;
+}
+
+static void gemm_units(const PapaNode *node, PapaUnits *units)
+{
+    const LinearAttrs *attrs = node->attrs;
+    PapaSpace operands[2];
+    for (int i = 0; i < 2; i++) {
+        const PapaSpace x = papa_units_in(units, node, i);
+        const int first = i ? attrs->trans_b : attrs->trans_a;
+        operands[i] = (PapaSpace){.name = x.name, .shape = {2, {x.shape.dim[first], x.shape.dim[!first]}}, .axis = {x.axis[first], x.axis[!first]}};
+    }
+    PapaSpace y = multiply_units(units, operands[0], operands[1]);
+    if (papa_has_in(node, 2))
+        y = papa_units_meet(units, y, papa_units_in(units, node, 2));
+    papa_units_set(units, node, 0, &y);
+}
+
+static void matmul_units(const PapaNode *node, PapaUnits *units)
+{
+    PapaSpace operands[2];
+    int rank = 2;
+    for (int i = 0; i < 2; i++)
+        rank = node->in[i]->shape.rank > rank ? node->in[i]->shape.rank : rank;
+    for (int i = 0; i < 2; i++) {
+        const PapaSpace x = papa_units_in(units, node, i);
+        PapaShape full = {.rank = rank};
+        const int n = x.shape.rank, end = rank - (i == 1 && n == 1); /* a vector is a row on the left, a column on the right */
+        for (int k = 0; k < rank; k++)
+            full.dim[k] = k >= end - n && k < end ? x.shape.dim[k - (end - n)] : 1;
+        operands[i] = papa_units_reshape(units, x, &full);
+    }
+    PapaSpace y = papa_units_reshape(units, multiply_units(units, operands[0], operands[1]), &node->out[0]->shape);
+    papa_units_set(units, node, 0, &y);
+}
+
 /* A layer is a product whose right side is a matrix that the file holds. */
 static bool is_matrix_tensor(const PapaValue *value)
 {
@@ -426,10 +513,10 @@ static bool matmul_linear(const PapaNode *node, PapaLinear *out)
 
 const PapaOp papa_ops_linear[] = {
     {.type = "Gemm", .since = 7, .min_in = 2, .max_in = 3, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(LinearAttrs),
-        .init = gemm_init, .role = gemm_role, .linear = gemm_linear, .shape = gemm_shape, .fuses = PAPA_FUSE_RELU, .float32 = linear_float32, .keeps = linear_keeps,
+        .init = gemm_init, .role = gemm_role, .linear = gemm_linear, .shape = gemm_shape, .units = gemm_units, .fuses = PAPA_FUSE_RELU, .float32 = linear_float32, .keeps = linear_keeps,
         .prepare = linear_prepare, .release = linear_release, .forward = linear_forward, .backward = linear_backward},
     {.type = "MatMul", .since = 7, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(LinearAttrs),
-        .role = matmul_role, .linear = matmul_linear, .shape = matmul_shape, .fuses = PAPA_FUSE_RELU, .float32 = linear_float32, .keeps = linear_keeps,
+        .role = matmul_role, .linear = matmul_linear, .shape = matmul_shape, .units = matmul_units, .fuses = PAPA_FUSE_RELU, .float32 = linear_float32, .keeps = linear_keeps,
         .prepare = linear_prepare, .release = linear_release, .forward = linear_forward, .backward = linear_backward},
     {0},
 };

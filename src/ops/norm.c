@@ -2,6 +2,7 @@
  * parameter store; otherwise, or with frozen statistics, by the running ones. What the file's own training_mode says does
  * not matter. A Relu behind it, and an addition between the two, may be joined to it. */
 #include "graph/op.h"
+#include "graph/units.h"
 #include "kernels/batchnorm.h"
 
 #include <string.h>
@@ -69,6 +70,17 @@ static PapaStatus norm_shape(PapaNode *node, PapaGraph *graph)
                 papa_shape_text(&node->in[i]->shape), papa_shape_text(&channels));
     PAPA_TRY(set_statistics_outputs(node, graph, &channels));
     return papa_shape_same(node, graph);
+}
+
+static void norm_units(const PapaNode *node, PapaUnits *units)
+{
+    PapaSpace y = papa_units_in(units, node, X);
+    papa_units_plain(units, &y, 1);
+    for (int i = SCALE; i <= VARIANCE; i++) {
+        PapaSpace vector = papa_units_in(units, node, i);
+        y.axis[1] = papa_units_tie(units, &y, 1, &vector, 0);
+    }
+    papa_units_set(units, node, 0, &y);
 }
 
 static PapaBatchNorm norm_of(const PapaNode *node)
@@ -182,7 +194,7 @@ static bool norm_to_inference(Onnx__NodeProto *node)
 
 #define BATCHNORM                                                                                                               \
     .type = "BatchNormalization", .min_in = 5, .max_in = 5, .min_out = 1, .attrs_bytes = sizeof(Norm), .init = norm_init,       \
-    .role = norm_role, .normalizes = true, .shape = norm_shape, .layout = papa_layout_channels_last, .fuses = PAPA_FUSE_RELU | PAPA_FUSE_ADD,       \
+    .role = norm_role, .normalizes = true, .shape = norm_shape, .units = norm_units, .layout = papa_layout_channels_last, .fuses = PAPA_FUSE_RELU | PAPA_FUSE_ADD, \
     .residual_input = RESIDUAL, .float32 = norm_float32, .keeps = norm_keeps, .to_inference = norm_to_inference,                                          \
     .prepare = norm_prepare, .forward = norm_forward, .backward = norm_backward
 

@@ -4,6 +4,7 @@
  * of runs is one copy; an element of the input appears in it at most once, so that the gradient is the copies' reverse, added. */
 #include "graph/fold.h"
 #include "graph/op.h"
+#include "graph/units.h"
 
 #include <string.h>
 
@@ -195,6 +196,25 @@ static PapaStatus for_each_box(const PapaNode *node, pad_move_fn *move, void *co
     return walk_axis(&walk, 0, 0, 0, (PapaRegion){0});
 }
 
+static void pad_units(const PapaNode *node, PapaUnits *units)
+{
+    const PadAttrs *attrs = node->attrs;
+    const int32_t blank = papa_units_blank(units);
+    PapaSpace y = papa_units_in(units, node, 0);
+    for (int k = 0; k < y.shape.rank; k++) {
+        const int64_t n = node->out[0]->shape.dim[k], n_in = y.shape.dim[k];
+        if (!attrs->before[k] && !attrs->after[k])
+            continue;
+        int64_t *index = PAPA_NEW_ARRAY(&units->arena, int64_t, n);
+        units->failed |= !index;
+        for (int64_t i = 0; index && i < n; i++)
+            index[i] = source(attrs->mode, i - attrs->before[k], n_in);
+        if (index)
+            papa_units_pick(units, &y, k, n, index, blank);
+    }
+    papa_units_set(units, node, 0, &y);
+}
+
 /* ---------------------------------------------------------------- what is done with them */
 
 typedef struct PadMove {
@@ -279,13 +299,13 @@ static PapaStatus pad_backward(const PapaNode *node, const PapaRun *run)
 
 const PapaOp papa_ops_pad[] = {
     {.type = "Pad", .since = 7, .until = 10, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(PadAttrs),
-        .init = pad_init, .shape = pad_shape, .fold = pad_fold, .layout = papa_layout_follow, .permute = pad_permute,
+        .init = pad_init, .shape = pad_shape, .units = pad_units, .fold = pad_fold, .layout = papa_layout_follow, .permute = pad_permute,
         .forward = pad_forward, .backward = pad_backward},
     {.type = "Pad", .since = 11, .until = 17, .min_in = 2, .max_in = 3, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(PadAttrs),
-        .init = pad_init, .shape = pad_shape, .fold = pad_fold, .layout = papa_layout_follow, .permute = pad_permute,
+        .init = pad_init, .shape = pad_shape, .units = pad_units, .fold = pad_fold, .layout = papa_layout_follow, .permute = pad_permute,
         .forward = pad_forward, .backward = pad_backward},
     {.type = "Pad", .since = 18, .min_in = 2, .max_in = 4, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(PadAttrs),
-        .init = pad_init, .shape = pad_shape, .fold = pad_fold, .layout = papa_layout_follow, .permute = pad_permute,
+        .init = pad_init, .shape = pad_shape, .units = pad_units, .fold = pad_fold, .layout = papa_layout_follow, .permute = pad_permute,
         .forward = pad_forward, .backward = pad_backward},
     {0},
 };

@@ -1,6 +1,7 @@
 /* MaxPool, AveragePool, GlobalMaxPool and GlobalAveragePool, on maps of one and two dimensions; one dimension is a map of
  * height 1. */
 #include "graph/op.h"
+#include "graph/units.h"
 #include "graph/window.h"
 #include "kernels/pool.h"
 #include "kernels/reduce.h"
@@ -135,6 +136,14 @@ static PapaStatus pool_shape(PapaNode *node, PapaGraph *graph)
     return papa_set_output(node, 0, node->in[0]->type, &y);
 }
 
+static void pool_units(const PapaNode *node, PapaUnits *units)
+{
+    PapaSpace y = papa_units_in(units, node, 0);
+    for (int k = 2; k < y.shape.rank; k++)
+        papa_units_fix(units, &y, k, "its window slides along them");
+    papa_units_set(units, node, 0, &y);
+}
+
 /* ---------------------------------------------------------------- execution */
 
 /* Shapes are channels-last by now: (N, H, W, C) or (N, W, C). */
@@ -227,7 +236,7 @@ static PapaStatus global_average_backward(const PapaNode *node, const PapaRun *r
 
 #define POOL(name, init_, n_out)                                                                                                  \
     .type = name, .since = 7, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = n_out, .attrs_bytes = sizeof(Pool), .init = init_, \
-    .shape = pool_shape, .layout = papa_layout_channels_last
+    .shape = pool_shape, .units = pool_units, .layout = papa_layout_channels_last
 
 extern const PapaOp papa_ops_pool[];
 const PapaOp papa_ops_pool[] = {

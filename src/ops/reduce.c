@@ -1,5 +1,6 @@
 /* ReduceMean and ReduceSum; and, on constants only, ReduceMax, ReduceMin and ReduceProd, which exporters use on shapes. */
 #include "graph/op.h"
+#include "graph/units.h"
 #include "kernels/reduce.h"
 
 #include <math.h>
@@ -86,6 +87,22 @@ static PapaStatus reduce_shape(PapaNode *node, PapaGraph *graph)
         if (!reduce->axis[k] || reduce->keepdims)
             y.dim[y.rank++] = reduce->axis[k] ? 1 : in->shape.dim[k];
     return papa_set_output(node, 0, in->type, &y);
+}
+
+/* The order along the axes that are summed means nothing, but each sum is apart from the others. */
+static void reduce_units(const PapaNode *node, PapaUnits *units)
+{
+    const Reduce *reduce = node->attrs;
+    PapaSpace x = papa_units_in(units, node, 0), *y = papa_units_out(units, node, 0);
+    unsigned summed = 0;
+    for (int k = 0; k < x.shape.rank; k++)
+        summed |= (unsigned)reduce->axis[k] << k;
+    papa_units_stack(units, &x, ~summed);
+    for (int k = 0, j = 0; k < x.shape.rank; k++)
+        if (!reduce->axis[k])
+            y->axis[j++] = papa_units_bundle(&x, k) & summed ? (PapaAxis){0} : x.axis[k];
+        else
+            j += reduce->keepdims;
 }
 
 /* With rank 3 or more, channels-last moves axis 1 behind the others. The output's axes keep their order if it is moved as
@@ -234,7 +251,7 @@ static PapaStatus reduce_backward(const PapaNode *node, const PapaRun *run)
 
 #define REDUCE(name, init_)                                                                                                 \
     .type = name, .since = 7, .min_in = 1, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(Reduce),          \
-    .init = init_, .shape = reduce_shape, .fold = reduce_fold, .layout = reduce_layout, .permute = reduce_permute
+    .init = init_, .shape = reduce_shape, .units = reduce_units, .fold = reduce_fold, .layout = reduce_layout, .permute = reduce_permute
 
 extern const PapaOp papa_ops_reduce[];
 const PapaOp papa_ops_reduce[] = {

@@ -2,6 +2,7 @@
  * Identity, Cast, CastLike. At run time they are views: all float types compute in float32. */
 #include "graph/fold.h"
 #include "graph/op.h"
+#include "graph/units.h"
 
 #include <math.h>
 
@@ -247,24 +248,24 @@ static PapaStatus cast_like_fold(PapaNode *node, PapaGraph *graph)
 
 const PapaOp papa_ops_reshape[] = {
     {.type = "Reshape", .since = 7, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(ReshapeAttrs),
-        .init = reshape_init, .carries_role = true, .shape = reshape_shape, .fold = papa_fold_as_is, .is_view = is_view},
+        .init = reshape_init, .carries_role = true, .shape = reshape_shape, .units = papa_units_reshaped, .fold = papa_fold_as_is, .is_view = is_view},
     {.type = "Flatten", .since = 7, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(FlattenAttrs),
-        .init = flatten_init, .carries_role = true, .shape = flatten_shape, .fold = papa_fold_as_is, .is_view = is_view},
+        .init = flatten_init, .carries_role = true, .shape = flatten_shape, .units = papa_units_reshaped, .fold = papa_fold_as_is, .is_view = is_view},
     {.type = "Squeeze", .since = 7, .until = 12, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(AxesAttrs),
-        .init = axes_init, .carries_role = true, .shape = squeeze_shape, .fold = papa_fold_as_is, .is_view = is_view},
+        .init = axes_init, .carries_role = true, .shape = squeeze_shape, .units = papa_units_reshaped, .fold = papa_fold_as_is, .is_view = is_view},
     {.type = "Squeeze", .since = 13, .min_in = 1, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(AxesAttrs),
-        .carries_role = true, .shape = squeeze_shape, .fold = papa_fold_as_is, .is_view = is_view},
+        .carries_role = true, .shape = squeeze_shape, .units = papa_units_reshaped, .fold = papa_fold_as_is, .is_view = is_view},
     {.type = "Unsqueeze", .since = 7, .until = 12, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(AxesAttrs),
-        .init = axes_init, .carries_role = true, .shape = unsqueeze_shape, .fold = papa_fold_as_is, .is_view = is_view},
+        .init = axes_init, .carries_role = true, .shape = unsqueeze_shape, .units = papa_units_reshaped, .fold = papa_fold_as_is, .is_view = is_view},
     {.type = "Unsqueeze", .since = 13, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(AxesAttrs),
-        .carries_role = true, .shape = unsqueeze_shape, .fold = papa_fold_as_is, .is_view = is_view},
+        .carries_role = true, .shape = unsqueeze_shape, .units = papa_units_reshaped, .fold = papa_fold_as_is, .is_view = is_view},
     {.type = "Identity", .since = 7, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .carries_role = true,
-        .shape = papa_shape_same, .fold = papa_fold_as_is, .is_view = is_view, .layout = papa_layout_follow},
+        .shape = papa_shape_same, .units = papa_units_same, .fold = papa_fold_as_is, .is_view = is_view, .layout = papa_layout_follow},
     {.type = "Cast", .since = 7, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(CastAttrs),
-        .init = cast_init, .carries_role = true, .shape = cast_shape, .fold = cast_fold, .is_view = is_view,
+        .init = cast_init, .carries_role = true, .shape = cast_shape, .units = papa_units_same, .fold = cast_fold, .is_view = is_view,
         .layout = papa_layout_follow},
     {.type = "CastLike", .since = 15, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1,
-        .carries_role = true, .shape = cast_like_shape, .fold = cast_like_fold, .fold_by_shape = true, .is_view = is_view,
+        .carries_role = true, .shape = cast_like_shape, .units = papa_units_same, .fold = cast_like_fold, .fold_by_shape = true, .is_view = is_view,
         .layout = papa_layout_follow},
     {0},
 };

@@ -2,6 +2,7 @@
  * of channels. */
 #include "graph/fold.h"
 #include "graph/op.h"
+#include "graph/units.h"
 
 typedef struct SliceAttrs {
     const int64_t *starts, *ends, *axes; /* until opset 9 */
@@ -101,6 +102,15 @@ static PapaStatus slice_shape(PapaNode *node, PapaGraph *graph)
     return papa_set_output(node, 0, node->in[0]->type, &y);
 }
 
+static void slice_units(const PapaNode *node, PapaUnits *units)
+{
+    const SliceAttrs *attrs = node->attrs;
+    PapaSpace y = papa_units_in(units, node, 0);
+    for (int k = 0; k < y.shape.rank; k++)
+        papa_units_slice(units, &y, k, node->out[0]->shape.dim[k], attrs->start[k], attrs->step[k]);
+    papa_units_set(units, node, 0, &y);
+}
+
 static void slice_permute(PapaNode *node, int rank)
 {
     SliceAttrs *attrs = node->attrs, old = *attrs;
@@ -167,10 +177,10 @@ static PapaStatus slice_backward(const PapaNode *node, const PapaRun *run)
 
 const PapaOp papa_ops_slice[] = {
     {.type = "Slice", .since = 7, .until = 9, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(SliceAttrs),
-        .init = slice_init, .carries_role = true, .shape = slice_shape, .fold = slice_fold, .layout = papa_layout_follow,
+        .init = slice_init, .carries_role = true, .shape = slice_shape, .units = slice_units, .fold = slice_fold, .layout = papa_layout_follow,
         .permute = slice_permute, .forward = slice_forward, .backward = slice_backward},
     {.type = "Slice", .since = 10, .min_in = 3, .max_in = 5, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(SliceAttrs),
-        .carries_role = true, .shape = slice_shape, .fold = slice_fold, .layout = papa_layout_follow, .permute = slice_permute,
+        .carries_role = true, .shape = slice_shape, .units = slice_units, .fold = slice_fold, .layout = papa_layout_follow, .permute = slice_permute,
         .forward = slice_forward, .backward = slice_backward},
     {0},
 };

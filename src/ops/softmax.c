@@ -1,6 +1,7 @@
 /* Softmax and LogSoftmax. Up to opset 12 the axes from `axis` on are normalised together (the input is taken as a matrix);
  * from 13 on, `axis` alone is. */
 #include "graph/op.h"
+#include "graph/units.h"
 #include "kernels/softmax.h"
 
 typedef struct SoftmaxAttrs {
@@ -40,6 +41,16 @@ static PapaStatus softmax_shape(PapaNode *node, PapaGraph *graph)
         PAPA_TRY(papa_check_axis(node, attrs->given, rank, &attrs->axis));
     attrs->together = node->opset < 13 && attrs->axis != rank - 1;
     return papa_shape_same(node, graph);
+}
+
+/* The order along the axes that are normalised together means nothing. */
+static void softmax_units(const PapaNode *node, PapaUnits *units)
+{
+    const SoftmaxAttrs *attrs = node->attrs;
+    PapaSpace y = papa_units_in(units, node, 0);
+    unsigned along = attrs->together ? ~0u << attrs->axis : 1u << attrs->axis;
+    papa_units_stack(units, &y, ~along);
+    papa_units_set(units, node, 0, &y);
 }
 
 /* Several axes together lie as one in memory only in ONNX's order. */
@@ -92,7 +103,7 @@ static PapaStatus softmax_backward(const PapaNode *node, const PapaRun *run)
 
 #define SOFTMAX(name, init_)                                                                                                    \
     .type = name, .since = 7, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(SoftmaxAttrs),        \
-    .init = init_, .shape = softmax_shape, .layout = softmax_layout, .permute = softmax_permute, .keeps = softmax_keeps,        \
+    .init = init_, .shape = softmax_shape, .units = softmax_units, .layout = softmax_layout, .permute = softmax_permute, .keeps = softmax_keeps,        \
     .forward = softmax_forward, .backward = softmax_backward
 
 extern const PapaOp papa_ops_softmax[];

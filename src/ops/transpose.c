@@ -1,6 +1,7 @@
 /* Transpose, of the file or put in by the layout pass. */
 #include "graph/fold.h"
 #include "graph/op.h"
+#include "graph/units.h"
 
 static PapaStatus transpose_init(PapaNode *node, PapaGraph *graph)
 {
@@ -39,6 +40,13 @@ static PapaStatus transpose_shape(PapaNode *node, PapaGraph *graph)
     for (int k = 0; k < y.rank; k++)
         y.dim[k] = x->dim[source_axis(node, k)];
     return papa_set_output(node, 0, node->in[0]->type, &y);
+}
+
+static void transpose_units(const PapaNode *node, PapaUnits *units)
+{
+    PapaSpace x = papa_units_in(units, node, 0), *y = papa_units_out(units, node, 0);
+    for (int k = 0; k < y->shape.rank; k++)
+        y->axis[k] = x.axis[source_axis(node, k)];
 }
 
 /* Axes of size 1 may go anywhere: the others keep their order. */
@@ -96,7 +104,7 @@ static PapaStatus transpose_backward(const PapaNode *node, const PapaRun *run)
 
 const PapaOp papa_ops_transpose[] = {
     {.type = "Transpose", .since = 7, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(PapaTransposeAttrs),
-        .init = transpose_init, .carries_role = true, .shape = transpose_shape, .fold = transpose_fold, .is_view = transpose_is_view,
+        .init = transpose_init, .carries_role = true, .shape = transpose_shape, .units = transpose_units, .fold = transpose_fold, .is_view = transpose_is_view,
         .forward = transpose_forward, .backward = transpose_backward},
     {0},
 };

@@ -1,5 +1,6 @@
 /* Files that are damaged, or made to do harm: a model that differs from a good one in a byte is opened, compiled and trained a step, or
  * refused with a line that names it; nothing crashes, hangs or asks for memory without bound. */
+#include "align/groups.h"
 #include "check.h"
 #include "model/net.h"
 #include "onnxbuild.h"
@@ -89,11 +90,22 @@ static PapaStatus compile(const char *path, PapaMode mode)
     return status;
 }
 
+static PapaStatus derive_groups(const char *path)
+{
+    PapaModel *model;
+    PapaGroups *groups = NULL;
+    PAPA_TRY(papa_model_open(&model, path));
+    PapaStatus status = papa_groups_derive(&groups, model->onnx, NULL);
+    papa_groups_free(groups);
+    papa_model_close(model);
+    return status;
+}
+
 static void check_every_byte(void)
 {
     static const unsigned char masks[] = {0x01, 0x80, 0x5a, 0xff};
     const char *path = scratch("damaged.onnx");
-    int compiled = 0, refused = 0;
+    int compiled = 0, refused = 0, derived = 0;
     unsigned char byte;
     write_model(path);
     CHECK_OK(compile(path, PAPA_MODE_TRAIN));
@@ -101,6 +113,10 @@ static void check_every_byte(void)
     for (off_t at = 0; fd >= 0 && pread(fd, &byte, 1, at) == 1; at++) {
         for (size_t k = 0; k < sizeof masks; k++) {
             put_byte(fd, at, byte ^ masks[k]);
+            if (derive_groups(path) == PAPA_OK)
+                derived++;
+            else
+                CHECK(strstr(papa_error(), path), "byte %lld ^ %#x: \"%s\" does not name the file", (long long)at, masks[k], papa_error());
             if (compile(path, PAPA_MODE_TRAIN) == PAPA_OK) {
                 compiled++;
                 continue;
@@ -112,6 +128,7 @@ static void check_every_byte(void)
     }
     CHECK(fd >= 0 && close(fd) == 0, "%s", path);
     CHECK(compiled > 100 && refused > 100, "%d compiled, %d refused", compiled, refused); /* elements and names; the rest */
+    CHECK(derived > compiled, "groups of %d, though %d compiled", derived, compiled); /* an unknown operator is no obstacle */
 }
 
 /* What protobuf-c leaves NULL, and what it reads as something else. */
