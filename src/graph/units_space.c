@@ -316,6 +316,7 @@ static void meet_bundles(PapaUnits *u, PapaSpace *a, PapaSpace *b)
                     b->axis[j] = a->axis[j];
             continue;
         }
+        u->has_blocks |= loud != 0;
         if (loud && loud != axes)
             hold(u, a, axes, loud);
         else if (loud && u->blocks)
