@@ -304,6 +304,18 @@ static void check_captured(void)
     check_derived(path, "c.w 5", 1, "a.w axis 0: 4, If node 'If_2': it does not say");
 }
 
+/* Images of any size; the file does not tell one. */
+static void check_open_size(void)
+{
+    Build b = build_begin();
+    build_input(&b, "x", 4, (int64_t[]){-1, 2, -1, -1});
+    conv(&b, "x", "a", DIMS(4, 2, 3, 3));
+    build_ints(build_node(&b, "MaxPool", "a", "m"), "kernel_shape", 2, (int64_t[]){3, 3});
+    conv(&b, "m", "c", DIMS(5, 4, 3, 3));
+    head(&b, "c", 5);
+    check_groups(write_model(&b, "open"), &image, "a.w 4, c.w 5");
+}
+
 /* ---------------------------------------------------------------- permutations */
 
 static void check_permutations(void)
@@ -359,6 +371,7 @@ int main(void)
     check_unknown(true);
     check_unknown(false);
     check_captured();
+    check_open_size();
     check_permutations();
     return check_result();
 }
