@@ -501,6 +501,8 @@ static PapaStatus list_pinned(PapaGroups *groups, const PapaUnits *units)
 
 /* ---------------------------------------------------------------- the whole */
 
+#define OPEN_AXIS 128 /* enough for five halvings of an image */
+
 static PapaStatus input_shapes(PapaShape **out, PapaGraph *graph, const PapaGroupsOptions *options)
 {
     const Onnx__GraphProto *proto = papa_onnx_graph(graph->onnx);
@@ -512,7 +514,7 @@ static PapaStatus input_shapes(PapaShape **out, PapaGraph *graph, const PapaGrou
     for (int i = 0; i < graph->n_inputs; i++) {
         for (size_t k = 0; k < proto->n_input; k++)
             if (strcmp(proto->input[k]->name, graph->inputs[i]->name) == 0)
-                PAPA_TRY(papa_graph_declared_shape(&shapes[i], proto->input[k], 1));
+                PAPA_TRY(papa_graph_declared_shape(&shapes[i], proto->input[k], 1, OPEN_AXIS));
         if (options && options->input_shapes)
             shapes[i] = options->input_shapes[i];
     }

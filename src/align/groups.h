@@ -58,7 +58,8 @@ typedef struct PapaGroups {
 } PapaGroups;
 
 typedef struct PapaGroupsOptions {
-    const PapaShape *input_shapes; /* one per graph input that is fed; NULL: as the file says, and 1 along axes that it leaves open */
+    const PapaShape *input_shapes; /* one per graph input that is fed; NULL: as the file says; where it leaves axes open, a batch of 1 and 128 along
+                                      others, which suits networks that take images or sequences of any size */
     int n_input_shapes;
 } PapaGroupsOptions;
 

@@ -152,9 +152,9 @@ PapaStatus papa_graph_fuse(PapaGraph *graph);
  * (op->float32) and the graph's outputs; a Convert stands where one must become the other. */
 PapaStatus papa_graph_precision(PapaGraph *graph, PapaElement element);
 
-/* The shape that an input or output is declared to have; open: what stands for axes that it leaves open. Errors: PAPA_ERR_UNSUPPORTED where it
- * has none. */
-PapaStatus papa_graph_declared_shape(PapaShape *out, const Onnx__ValueInfoProto *info, int64_t open);
+/* The shape that an input or output is declared to have. batch, open: what stands for its first axis and for others where it leaves them open.
+ * Errors: PAPA_ERR_UNSUPPORTED where it has none. */
+PapaStatus papa_graph_declared_shape(PapaShape *out, const Onnx__ValueInfoProto *info, int64_t batch, int64_t open);
 
 /* The value of this name, or NULL. */
 PapaValue *papa_graph_find(const PapaGraph *graph, const char *name);

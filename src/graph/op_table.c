@@ -63,7 +63,7 @@ static PapaStatus opaque_shape(PapaNode *node, PapaGraph *graph)
 const PapaOp papa_op_opaque = {.type = "(not understood)", .domain = PAPA_OWN_DOMAIN, .since = 1, .max_in = -1, .min_out = 1, .max_out = -1,
     .shape = opaque_shape};
 
-PapaStatus papa_graph_declared_shape(PapaShape *out, const Onnx__ValueInfoProto *info, int64_t open)
+PapaStatus papa_graph_declared_shape(PapaShape *out, const Onnx__ValueInfoProto *info, int64_t batch, int64_t open)
 {
     const Onnx__TypeProto__Tensor *type = papa_tensor_type(info);
     if (!type || !type->shape || type->shape->n_dim > PAPA_MAX_RANK)
@@ -71,7 +71,8 @@ PapaStatus papa_graph_declared_shape(PapaShape *out, const Onnx__ValueInfoProto 
     out->rank = (int)type->shape->n_dim;
     for (int k = 0; k < out->rank; k++) {
         const Onnx__TensorShapeProto__Dimension *dim = type->shape->dim[k];
-        out->dim[k] = dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && dim->dim_value > 0 ? dim->dim_value : open;
+        out->dim[k] = dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && dim->dim_value > 0 ? dim->dim_value :
+            k ? open : batch;
     }
     return PAPA_OK;
 }

@@ -125,7 +125,9 @@ void papa_units_free(PapaUnits *units);
 /* The root that a position is part of, and which part. FIXED and BLANK stay. */
 PapaPosition papa_units_resolve(PapaUnits *units, PapaPosition position);
 
-/* ---------------------------------------------------------------- for rows */
+/* ---------------------------------------------------------------- for rows
+ * A row accounts for each axis of each input along which something may move: it passes to an output, is tied to another's, is summed over in a
+ * way that knows no order, or is fixed. An axis that is forgotten makes wrong groups. */
 
 /* An input as the nodes in front made it, to change at will; where an input is left out, a space of rank 0. */
 PapaSpace papa_units_in(PapaUnits *units, const PapaNode *node, int i);

@@ -86,33 +86,38 @@ static PapaPositions *positions_of(const PapaSpace *space, unsigned axes)
     return NULL;
 }
 
+/* Whether at, which is resolved, is part `element` of a whole: which. What is fixed is part of what is fixed. */
+static bool is_part(const PapaUnits *u, PapaPosition at, int64_t element, PapaPosition *whole)
+{
+    if (at.unit == PAPA_UNIT_FIXED) {
+        *whole = (PapaPosition){.unit = PAPA_UNIT_FIXED};
+        return true;
+    }
+    *whole = (PapaPosition){at.unit, u->parts[at.part].parent, at.side};
+    return at.part && u->parts[at.part].element == element;
+}
+
 /* The positions of one axis, where those of the bundle turn out to be parts of them: index a of it and the rest r hold part r of position a.
  * Else NULL. */
 static PapaPositions *moves_alone(PapaUnits *u, const PapaSpace *space, unsigned axes, int axis)
 {
     const PapaPositions *from = positions_of(space, axes);
     int64_t n = count_of(space, axes), dim = space->shape.dim[axis];
-    PapaPosition *whole = calloc((size_t)dim, sizeof *whole);
+    PapaPosition *wholes = calloc((size_t)dim, sizeof *wholes), whole;
     PapaPositions *list = NULL;
-    bool fits = whole != NULL;
-    u->failed |= !whole;
-    for (int round = 0; round < 2 && fits; round++) /* first what stands at rest 0, then whether the others agree */
-        for (int64_t i = 0; i < n && fits; i++) {
-            Point p = point(space, axes, 1u << axis, i), all = point(space, axes, axes, i);
-            PapaPosition at = papa_units_resolve(u, from->at[all.at]);
-            if (round == 0 && p.rest == 0) {
-                fits = at.unit == PAPA_UNIT_FIXED || (at.part && u->parts[at.part].element == 0);
-                whole[p.index] = (PapaPosition){at.unit, at.unit == PAPA_UNIT_FIXED ? 0 : u->parts[at.part].parent, at.side};
-            } else if (round == 1 && at.unit != PAPA_UNIT_FIXED) {
-                fits = at.unit == whole[p.index].unit && at.part && u->parts[at.part].parent == whole[p.index].part && at.side == whole[p.index].side &&
-                    u->parts[at.part].element == p.rest;
-            } else if (round == 1) {
-                fits = whole[p.index].unit == PAPA_UNIT_FIXED;
-            }
-        }
+    bool fits = wholes != NULL;
+    u->failed |= !wholes;
+    for (int64_t i = 0; i < n && fits; i++) { /* rest 0 comes first for each index of the axis */
+        Point p = point(space, axes, 1u << axis, i), all = point(space, axes, axes, i);
+        fits = is_part(u, papa_units_resolve(u, from->at[all.at]), p.rest, &whole);
+        if (p.rest == 0)
+            wholes[p.index] = whole;
+        const PapaPosition *first = &wholes[p.index];
+        fits &= first->unit == whole.unit && first->part == whole.part && first->side == whole.side;
+    }
     if (fits && (list = papa_units_list(u, dim)))
-        memcpy(list->at, whole, (size_t)dim * sizeof *whole);
-    free(whole);
+        memcpy(list->at, wholes, (size_t)dim * sizeof *wholes);
+    free(wholes);
     return list;
 }
 
@@ -316,6 +321,7 @@ static void meet_bundles(PapaUnits *u, PapaSpace *a, PapaSpace *b)
                     b->axis[j] = a->axis[j];
             continue;
         }
+        u->has_blocks |= loud != 0;
         if (loud && loud != axes)
             hold(u, a, axes, loud);
         else if (loud && u->blocks)
