@@ -10,8 +10,13 @@
 
 static const char *status_name(dnnl_status_t status)
 {
-    return status == dnnl_out_of_memory ? "out of memory" : status == dnnl_invalid_arguments ? "invalid arguments"
-         : status == dnnl_unimplemented ? "not implemented" : status == dnnl_runtime_error ? "runtime error" : "failed";
+    switch (status) {
+    case dnnl_out_of_memory: return "out of memory";
+    case dnnl_invalid_arguments: return "invalid arguments";
+    case dnnl_unimplemented: return "oneDNN has no implementation of this";
+    case dnnl_runtime_error: return "runtime error";
+    default: return "failed";
+    }
 }
 
 static PapaStatus dnnl_fail(dnnl_status_t status, const char *what)
