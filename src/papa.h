@@ -48,6 +48,9 @@ typedef enum PapaPhase {
     PAPA_PHASE_REPAIR,   /* batches through parents and child */
     PAPA_PHASE_SOUP,     /* choosing the greedy soup: batches of its candidates */
     PAPA_PHASE_LOAD,     /* images that are decoded */
+    PAPA_PHASE_PROVE,    /* groups of units that are proved */
+    PAPA_PHASE_ALIGN,    /* searches for a matching */
+    PAPA_PHASE_LEARN,    /* steps that learn a soup's weights */
 } PapaPhase;
 
 typedef struct PapaProgress {
@@ -295,6 +298,242 @@ typedef struct PapaEvalReport {
  * Errors: PAPA_ERR_ARGUMENT (options), PAPA_ERR_MISMATCH (model and data), PAPA_ERR_UNSUPPORTED (operators: lists them), PAPA_ERR_STOPPED
  * (no half score), and those of reading files, memory and devices. */
 PapaStatus papa_eval(PapaEvalReport *out, const PapaModel *model, const PapaData *data, const PapaEvalOptions *options, const PapaHooks *hooks);
+
+/* ---------------------------------------------------------------- merging models that were trained elsewhere
+ *
+ * Files of one network: written alike or not (names, nodes' order, constants' storage, Gemm against MatMul and Add, transB); where they can't be
+ * paired, PAPA_ERR_MISMATCH names the first difference. Nothing need be known of the operators unless images are to go through the network.
+ * What is written has the first model's names, graph, opset and metadata. */
+
+/* Images to judge and to measure by. Needed by what says so; data NULL: there are none. */
+typedef struct PapaJudgeOptions {
+    const char *data;         /* NULL. Statistics (REPAIR, BatchNormalization, activations) are measured on its training images */
+    const char *val_data;     /* NULL: val_fraction of the training images of data; else all training images of this set. To choose on */
+    float val_fraction;       /* 0.02 */
+    const char *test_data;    /* NULL: data, where it has a test split. For the scores that are reported: nothing is chosen on them */
+    PapaSplit test_split;     /* PAPA_SPLIT_TEST */
+    int n_norm;               /* 0: mean and std as the first file's metadata says, else measured on the training images, with a remark */
+    float mean[4], std[4];
+    const char *output;       /* NULL: chosen as papa_model_info says */
+    bool flip;                /* false; training-time augmentation of the images that statistics are measured on */
+    int crop;                 /* 0 */
+    int batch;                /* 128 */
+    int repair_batches;       /* 0: 5, or 25 from 100000 training images on; batches that statistics are measured on */
+    uint64_t seed;            /* 1; of the held-out images, and of those that are measured on */
+    PapaDeviceOptions device;
+} PapaJudgeOptions;
+
+void papa_judge_defaults(PapaJudgeOptions *out);
+
+/* ---- permutation alignment ---- */
+
+typedef enum PapaAlignMethod {
+    PAPA_ALIGN_WEIGHTS,     /* sum of the inner products of all weights that the units have a part in (Git Re-Basin: Ainsworth et al. 2022) */
+    PAPA_ALIGN_ACTIVATIONS, /* correlations of what the next layers read, on training images */
+} PapaAlignMethod;
+
+typedef enum PapaAlignTo {
+    PAPA_ALIGN_TO_FIRST, /* each to the first model */
+    PAPA_ALIGN_TO_MEAN,  /* MergeMany: each to the mean of the others, in turn; then all are moved so that the first is as it was */
+    PAPA_ALIGN_TO_CYCLE, /* all at once, into one universe (C2M3: Crisostomi et al. 2024); then likewise */
+} PapaAlignTo;
+
+typedef struct PapaAlignOptions {
+    PapaAlignMethod method;   /* PAPA_ALIGN_WEIGHTS; activations only with TO_FIRST */
+    PapaAlignTo to;           /* PAPA_ALIGN_TO_FIRST */
+    int restarts;             /* 3; searches, each from another order of sweeps; the best one counts */
+    int max_sweeps;           /* 100 */
+    uint64_t seed;            /* 1 */
+    const char *out;          /* folder of the aligned files, made where it is missing: the inputs' names; NULL: write nothing */
+    PapaJudgeOptions judge;   /* PAPA_ALIGN_ACTIVATIONS; with data, all models and the midpoints with the first are scored before and after, too */
+} PapaAlignOptions;
+
+void papa_align_defaults(PapaAlignOptions *out);
+
+/* Units that move together. */
+typedef struct PapaAlignGroup {
+    const char *name;         /* of the tensor that makes them */
+    int64_t n;
+    bool blocks;              /* heads, or groups of a convolution: the units in them are groups too */
+    int n_tensors;
+    double proof;             /* largest difference of the outputs, relative to the largest output, when permuted at random, in double precision */
+} PapaAlignGroup;
+
+/* One group in one of the models but the first. */
+typedef struct PapaAlignMove {
+    double moved;             /* fraction of the units that change places */
+    double similarity_before, similarity_after; /* cosine of all numbers of its units with the first model's */
+} PapaAlignMove;
+
+typedef struct PapaAlignModel {
+    const char *path, *out;   /* out: NULL: nothing was written */
+    PapaAlignMove *moves;     /* by group */
+    double distance_before, distance_after; /* Euclidean, of all parameters, to the first model's */
+    double objective;         /* the matched similarity that the search maximises, unnormalised: of weights, or of activations */
+    double proof;             /* as a group's, of this model and its aligned self */
+    int sweeps;               /* of the search that won */
+    int restart;              /* which one that was, from 0 */
+    PapaScore score;          /* NaN without data; test images, else held-out ones */
+    PapaScore midpoint_before, midpoint_after; /* of the mean with the first model, BatchNormalization's statistics re-estimated */
+} PapaAlignModel;
+
+/* Positions that had to stay. */
+typedef struct PapaAlignPinned {
+    const char *tensor, *why;
+    int axis;
+    int64_t n;
+} PapaAlignPinned;
+
+typedef struct PapaAlignReport {
+    int n_models, n_groups, n_pinned;
+    PapaAlignModel *models;   /* the first one's moves are NULL */
+    PapaAlignGroup *groups;
+    PapaAlignPinned *pinned;
+    double seconds_proof, seconds_matching;
+} PapaAlignReport;
+
+/* Permutes the units of each model but the first so that they match. Every group is proved on the first model and every result against the model
+ * that it came from, in double precision, before a file is written: PAPA_ERR_NUMERIC names the group at fault. Where nothing can be permuted all
+ * files are what they were. Free the report with papa_align_report_free. Errors: any. */
+PapaStatus papa_align(PapaAlignReport *out, const PapaModel *const *models, int n, const PapaAlignOptions *options, const PapaHooks *hooks);
+void papa_align_report_free(PapaAlignReport *report);
+
+/* ---- soups ---- */
+
+typedef enum PapaSoupMethod {
+    PAPA_SOUP_MEAN,     /* sum of weights[k] w_k; the uniform soup where no weights are given */
+    PAPA_SOUP_LERP,     /* of two: (1 - t) a + t b */
+    PAPA_SOUP_SLERP,    /* of two: along the arc, per tensor */
+    PAPA_SOUP_TASK,     /* task arithmetic: base + scale * sum of weights[k] (w_k - base) */
+    PAPA_SOUP_TIES,     /* trimmed to density, signs elected */
+    PAPA_SOUP_DARE,     /* differences dropped at random, those kept (density) scaled up */
+    PAPA_SOUP_DARE_TIES,
+    PAPA_SOUP_STOCK,    /* Model Stock: between the mean and base, as the angles say */
+    PAPA_SOUP_WISE_FT,  /* of one: (1 - t) base + t w */
+    PAPA_SOUP_EMA,      /* of checkpoints in order: decay */
+    PAPA_SOUP_GREEDY,   /* data: best first, those stay that raise the held-out accuracy (Wortsman et al. 2022, recipe 1) */
+    PAPA_SOUP_PRUNED,   /* data: starts from all, and leaves out, worst first, those without which the held-out accuracy is higher; until none is */
+    PAPA_SOUP_LEARNED,  /* data: weights (softmax of what is learned) that make the held-out loss least, by gradient descent through the network */
+    PAPA_SOUP_LEARNED_TENSORS, /* data: likewise, for each tensor */
+    PAPA_SOUP_ENSEMBLE, /* not a soup: one file with all networks side by side, and the mean of their outputs */
+} PapaSoupMethod;
+
+typedef enum PapaRepairMode {
+    PAPA_REPAIR_BOTH,    /* means and standard deviations move to the goal */
+    PAPA_REPAIR_RESCALE, /* standard deviations only: the channel's mean stays where the child has it */
+    PAPA_REPAIR_RESHIFT, /* means only: s = 1 */
+    PAPA_REPAIR_NONE,    /* nothing is repaired */
+} PapaRepairMode;
+
+/* More about the formulas of merging in src/soup/merge.h. */
+typedef struct PapaSoupOptions {
+    PapaSoupMethod method;    /* PAPA_SOUP_MEAN */
+    const double *weights;    /* NULL; MEAN, TASK, TIES, DARE, DARE_TIES, ENSEMBLE: one for each model */
+    bool any_sum;             /* false: MEAN's weights must sum to 1 */
+    const PapaModel *base;    /* NULL; TASK, TIES, DARE, DARE_TIES, STOCK, WISE_FT */
+    double t, scale, density, decay; /* 0.5, 1, 0 (TIES .2, DARE .1), 0.9 */
+    uint64_t seed;            /* 1; DARE */
+    PapaEnsembleMean ensemble; /* PAPA_ENSEMBLE_LOGITS */
+    int learn_steps;          /* 300; LEARNED, LEARNED_TENSORS: batches */
+    float learn_rate;         /* 0.1 */
+    bool align;               /* false; true: all models (base too) are aligned first, as align_options says; its out and judge are not looked at */
+    PapaAlignOptions align_options;
+    PapaRepairMode repair;    /* PAPA_REPAIR_NONE; needs data. For soups of models, weights not negative */
+    bool recalibrate;         /* true: BatchNormalization's running statistics are re-estimated where there are some and data is given */
+    const char *out;          /* the file to write; NULL: none */
+    PapaJudgeOptions judge;   /* with data, what is merged and the result are scored, too */
+} PapaSoupOptions;
+
+void papa_soup_defaults(PapaSoupOptions *out);
+
+typedef struct PapaIngredient {
+    const char *path;
+    double weight;            /* in the result; 0: not used; NaN: other than a weight, or one for each tensor */
+    PapaScore held_out, test; /* NaN: not taken */
+} PapaIngredient;
+
+typedef struct PapaSoupReport {
+    int n, n_used;
+    PapaIngredient *ingredients; /* in the order given; behind them the base, where there is one, which n does not count */
+    PapaScore held_out_plain, test_plain; /* of the result before statistics were re-estimated or repaired; NaN where neither was done */
+    PapaScore held_out, test; /* of the result */
+    bool repaired, recalibrated;
+    double seconds;
+} PapaSoupReport;
+
+/* Merges n models into options->out. A soup streams from file to file, and needs memory for a few megabytes, unless images go through it or models are
+ * aligned. Metadata of the result: src/jobs/ingredients.h. Errors: any; PAPA_ERR_ARGUMENT where an option's value is at fault; PAPA_ERR_MISMATCH for models
+ * that don't go together, one given twice, an output that is an input. */
+PapaStatus papa_soup(PapaSoupReport *out, const PapaModel *const *models, int n, const PapaSoupOptions *options, const PapaHooks *hooks);
+void papa_soup_report_free(PapaSoupReport *report);
+
+/* ---- between two models ---- */
+
+typedef struct PapaPathOptions {
+    int points;               /* 11; from the first model to the second, ends included */
+    bool align;               /* false; true: the second one aligned to the first, beside it as it is */
+    bool recalibrate;         /* true: BatchNormalization's statistics are re-estimated at every point but the ends */
+    PapaAlignOptions align_options; /* its out and judge are not looked at */
+    PapaJudgeOptions judge;   /* data is needed */
+    const char *svg;          /* NULL; a picture of it */
+} PapaPathOptions;
+
+void papa_path_defaults(PapaPathOptions *out);
+
+typedef struct PapaPathPoint {
+    double t;
+    PapaScore plain, aligned; /* aligned: NaN without align */
+} PapaPathPoint;
+
+typedef struct PapaPathReport {
+    int n_points;
+    PapaPathPoint *points;
+    double barrier, barrier_aligned; /* loss at t = 1/2 minus the mean of the ends'; NaN: not taken */
+} PapaPathReport;
+
+/* Scores on the test images (else the held-out ones) along (1 - t) a + t b. */
+PapaStatus papa_path(PapaPathReport *out, const PapaModel *a, const PapaModel *b, const PapaPathOptions *options, const PapaHooks *hooks);
+void papa_path_report_free(PapaPathReport *report);
+
+typedef enum PapaAdvice {
+    PAPA_ADVICE_NONE,        /* not the same network */
+    PAPA_ADVICE_SOUP,        /* close enough to be averaged as they are */
+    PAPA_ADVICE_ALIGN,       /* align first, then REPAIR */
+    PAPA_ADVICE_ENSEMBLE,    /* neither is likely to help: keep them apart */
+} PapaAdvice;
+
+/* One tensor of the first model's. */
+typedef struct PapaDiagnosisTensor {
+    const char *name;
+    int64_t count;
+    double cosine;            /* with the first model's */
+    double cosine_aligned;    /* after weight matching */
+    double variance_ratio;    /* variance of the mean of the two over the mean of their variances: 1: alike, 1/2: unrelated */
+} PapaDiagnosisTensor;
+
+typedef struct PapaDiagnosisModel {
+    const char *path;
+    char *difference;         /* why it is not the same network; NULL: it is */
+    PapaDiagnosisTensor *tensors; /* weights only; NULL: not the same network */
+    double cosine, cosine_aligned; /* of all weights */
+    double moved;             /* fraction of all units that matching would move */
+    bool same_init;           /* weights agree far more than independent training would make them */
+    bool aligned;             /* matching moves next to nothing, or gains nothing */
+    double barrier, barrier_aligned; /* NaN without data */
+    PapaAdvice advice;
+    const char *why;          /* the advice, in words */
+} PapaDiagnosisModel;
+
+typedef struct PapaDiagnosis {
+    int n_models, n_tensors;
+    PapaDiagnosisModel *models; /* [0]: the first, against itself */
+    PapaAdvice advice;          /* for all of them */
+} PapaDiagnosis;
+
+/* Says whether models are fit to be merged, and how. align: how to match; judge.data may be NULL. */
+PapaStatus papa_diagnose(PapaDiagnosis *out, const PapaModel *const *models, int n, const PapaAlignOptions *align, const PapaJudgeOptions *judge,
+    const PapaHooks *hooks);
+void papa_diagnosis_free(PapaDiagnosis *diagnosis);
 
 #ifdef __cplusplus
 }

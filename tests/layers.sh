@@ -18,12 +18,13 @@ below() {
   src/soup) echo "base device kernels onnx graph model data" ;;
   src/align) echo "base device kernels onnx graph model data" ;;
   src/train) echo "base device kernels onnx graph model data soup" ;;
+  src/jobs) echo "base device kernels onnx graph model data soup align train" ;;
   tools) echo "cli" ;;
   esac
 }
 
 failed=0
-for folder in src/base src/device kernels src/onnx src/graph src/ops src/model src/data src/soup src/align src/train tools; do
+for folder in src/base src/device kernels src/onnx src/graph src/ops src/model src/data src/soup src/align src/train src/jobs tools; do
   [ -d "$folder" ] || continue # git keeps no empty folder
   own=${folder#src/}
   allowed=" $own $(below "$folder") "

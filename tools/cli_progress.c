@@ -86,6 +86,12 @@ static const char *phase_name(PapaPhase phase)
         return "soup";
     case PAPA_PHASE_LOAD:
         return "load";
+    case PAPA_PHASE_PROVE:
+        return "prove";
+    case PAPA_PHASE_ALIGN:
+        return "align";
+    case PAPA_PHASE_LEARN:
+        return "learn";
     }
     return "";
 }

@@ -18,16 +18,10 @@
  * must give the same images whenever it is asked for. */
 typedef PapaStatus papa_repair_fill_fn(void *context, PapaWorker *worker, PapaReal *input, int64_t n, int batch_index, bool channels_last);
 
-typedef enum PapaRepairMode {
-    PAPA_REPAIR_BOTH,    /* means and standard deviations move to the goal */
-    PAPA_REPAIR_RESCALE, /* standard deviations only: the channel's mean stays where the child has it */
-    PAPA_REPAIR_RESHIFT, /* means only: s = 1 */
-} PapaRepairMode;
-
 #define PAPA_REPAIR_ARENA ((int64_t)1 << 30)
 
 typedef struct PapaRepairOptions {
-    PapaRepairMode mode;
+    PapaRepairMode mode;       /* not NONE */
     int batches;               /* >= 1; 5 on small sets, 25 on ImageNet */
     int64_t batch;             /* images in each, >= 1 */
     PapaImageSize size;        /* of the images */
