@@ -165,6 +165,10 @@ typedef PapaStatus papa_tensor_fill_fn(void *context, void *to, int64_t first, i
  * stored once where they are external. context must outlive the edit. Errors: as papa_edit_set_tensor. */
 PapaStatus papa_edit_set_tensor_from(PapaEdit *edit, const Onnx__TensorProto *tensor, papa_tensor_fill_fn *fill, void *context);
 
+/* The elements that a float tensor of the model will have when the edit is written, as papa_tensor_read_float gives them. Those that are produced while the
+ * file is written are produced. Errors: as papa_tensor_read_float, and those of the producer. */
+PapaStatus papa_edit_read_float(const PapaEdit *edit, const Onnx__TensorProto *tensor, float *to, int64_t n);
+
 /* Adds an initializer of this type (a float type) at the end of the list; in an IR 3 model also a graph input. Errors:
  * PAPA_ERR_ARGUMENT (an initializer, graph input or node's output has this name and was not removed; no float type). */
 PapaStatus papa_edit_add_initializer(PapaEdit *edit, const char *name, int type, const int64_t *dims, int rank, const float *values);
