@@ -40,7 +40,7 @@ static PapaStatus hash_model(void *context, int worker, int k)
     XXH3_state_t *state = XXH3_createState();
     PapaOnnxFile *files;
     int n;
-    PapaStatus status = state ? PAPA_OK : papa_fail_memory(sizeof(XXH3_state_t), "a hash");
+    PapaStatus status = state ? PAPA_OK : papa_fail_memory(1024, "a hash");
     if (!status)
         status = papa_onnx_files(&files, &n, &scratch, hashes->in->ones[k].onnx);
     if (!status) {
