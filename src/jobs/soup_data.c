@@ -150,27 +150,13 @@ static bool is_one_model(const Merging *m)
     return n_used == 1 && is_whole;
 }
 
-/* The weight of a model that REPAIR moves the result by. */
+/* What REPAIR's goals take from a model. */
 static double parent_weight(const Merging *m, int k)
 {
-    return m->choice.tensor_weights && k < m->job->n ? m->choice.weights[k] : m->job->report->ingredients[k].weight;
-}
-
-/* Before there is any work: methods that choose give each model a weight that will do. */
-static PapaStatus check_repair(const Merging *m)
-{
-    const PapaSoupReport *report = m->job->report;
-    int n_models = m->job->n + papa_ingredients_has_base(m->job->ingredients);
-    if (m->options->repair == PAPA_REPAIR_NONE || chooses(m->options->method))
-        return PAPA_OK;
-    papa_soup_set_weights(m->job, NULL);
-    for (int k = 0; k < n_models; k++) {
-        double weight = report->ingredients[k].weight;
-        if (!(weight >= 0))
-            return papa_fail(PAPA_ERR_ARGUMENT, "REPAIR moves a soup towards its models, each by its weight: with method %s %s has %s",
-                papa_soup_method_name(m->options), report->ingredients[k].path, isnan(weight) ? "none" : "a negative one");
-    }
-    return PAPA_OK;
+    const PapaSoupOptions *o = m->options;
+    if (m->choice.weights)
+        return m->choice.weights[k];
+    return o->method == PAPA_SOUP_SLERP ? (k ? o->t : 1 - o->t) : m->job->report->ingredients[k].weight;
 }
 
 /* Towards the models that are in the result, as much as they are. */
@@ -249,7 +235,6 @@ PapaStatus papa_soup_with_data(const PapaSoupJob *job)
 {
     Merging m = {.job = job, .options = job->options};
     PapaStatus status;
-    PAPA_GOTO(check_repair(&m));
     PAPA_GOTO(open_judge(&m));
     PAPA_GOTO(open_stores(&m));
     PAPA_GOTO(score_ingredients(&m));
