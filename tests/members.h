@@ -87,14 +87,18 @@ static inline void members_open(PapaModel *models[N_MEMBERS], MemberKind kind)
         papa_train_defaults(&o);
         o.data = data_folder();
         o.out = out;
-        o.population = N_GOOD;
+        o.population = 1;
         o.method = PAPA_METHOD_NONE;
-        o.epochs = 4;
+        o.epochs = 3;
         o.batch = 20;
         o.val_fraction = .1f;
         o.lr = .05f;
         o.device.threads = 2;
         o.device.deterministic = true;
+        members_train(start, o); /* what they have in common */
+        snprintf(start, sizeof start, "%s", scratch("members/%s/member-0.onnx", names[kind]));
+        o.population = N_GOOD;
+        o.epochs = 2;
         members_train(start, o);
         o.out = bad;
         o.population = 1;
