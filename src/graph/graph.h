@@ -149,7 +149,8 @@ PapaStatus papa_graph_layout(PapaGraph *graph);
 PapaStatus papa_graph_fuse(PapaGraph *graph);
 
 /* With PAPA_BFLOAT16, inputs and activations become that. The file's tensors stay float32, as do the inputs that an operator's row says
- * (op->float32) and the graph's outputs; a Convert stands where one must become the other. */
+ * (op->float32) and the graph's outputs; a Convert stands where one must become the other. With PAPA_FLOAT64 everything that nodes read and write
+ * becomes that, the graph's outputs too; only the file's tensors lie there as float32, behind a Convert. */
 PapaStatus papa_graph_precision(PapaGraph *graph, PapaElement element);
 
 /* The shape that an input or output is declared to have. batch, open: what stands for its first axis and for others where it leaves them open.

@@ -4,6 +4,7 @@
 #include "model/plan.h"
 #include "onnx/half.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -144,13 +145,18 @@ static PapaStatus upload_constant(PapaDevice *dev, void *to, const PapaValue *va
     size_t bytes = (size_t)papa_value_bytes(value);
     if (value->element == PAPA_FLOAT32)
         return papa_device_upload(dev, to, value->data, bytes);
-    uint16_t *narrow = malloc(bytes);
-    if (!narrow && bytes)
+    void *other = malloc(bytes + 1);
+    if (!other)
         return papa_fail_memory(bytes, value->name);
-    for (size_t i = 0; i < bytes / sizeof *narrow; i++)
-        narrow[i] = papa_float_to_bfloat16(((const float *)value->data)[i]);
-    PapaStatus status = papa_device_upload(dev, to, narrow, bytes);
-    free(narrow);
+    for (int64_t i = 0; i < papa_shape_count(&value->shape); i++) {
+        const float number = ((const float *)value->data)[i];
+        if (value->element == PAPA_FLOAT64)
+            ((double *)other)[i] = (double)number;
+        else
+            ((uint16_t *)other)[i] = papa_float_to_bfloat16(number);
+    }
+    PapaStatus status = papa_device_upload(dev, to, other, bytes);
+    free(other);
     return status;
 }
 
@@ -190,6 +196,8 @@ static PapaStatus compile(PapaNet *net, const PapaNetOptions *options, const Pap
         .n_outputs = options->outputs ? options->n_outputs : 1,
     };
     PapaShape image_shape;
+    if (dev->kind == PAPA_REFERENCE && options->mode != PAPA_MODE_INFER)
+        return papa_fail(PAPA_ERR_UNSUPPORTED, "%s: the reference device runs networks in inference only", papa_onnx_path(net->model->onnx));
     if (!options->input_shapes)
         PAPA_TRY(input_shape(&image_shape, net->model, options));
     PAPA_TRY(papa_graph_read(&net->graph, net->model->onnx, &how));
@@ -365,6 +373,12 @@ float *papa_net_output(const PapaNet *net, PapaWorker *worker, int i)
     const PapaValue *output = net->graph->outputs[i];
     PapaPlacement at = net->plan.values[output->index];
     return at.where == PAPA_IN_CONSTANTS ? (float *)((char *)net->constants + at.offset) : arena_value(net->plan.values, output, worker);
+}
+
+double *papa_net_output_double(const PapaNet *net, PapaWorker *worker, int i)
+{
+    assert(worker->dev->kind == PAPA_REFERENCE);
+    return (void *)papa_net_output(net, worker, i);
 }
 
 float *papa_net_output_grad(const PapaNet *net, PapaWorker *worker)

@@ -24,7 +24,8 @@ typedef struct PapaNetOptions {
     bool separate_blocks;       /* for tests: no two values share an address, and guards stand between them */
 } PapaNetOptions;
 
-/* dev is used to make kernel plans and to hold constants; the net must be freed with a device of the same kind. Plans depend on dev->n_threads. */
+/* dev is used to make kernel plans and to hold constants; the net must be freed with a device of the same kind. Plans depend on dev->n_threads (on a
+ * reference device they don't). A reference device takes PAPA_MODE_INFER only: PAPA_ERR_UNSUPPORTED. */
 PapaStatus papa_net_compile(PapaNet **out, const PapaModel *model, const PapaNetOptions *options, PapaDevice *dev);
 void papa_net_free(PapaNet *net, PapaDevice *dev);
 
@@ -46,6 +47,7 @@ void *papa_worker_arena(const PapaWorker *worker, size_t *bytes);
 PapaReal *papa_net_input(const PapaNet *net, PapaWorker *worker);              /* write the batch here before forward */
 PapaReal *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last); /* of a net with several inputs */
 float *papa_net_output(const PapaNet *net, PapaWorker *worker, int i);      /* read after forward; float32 */
+double *papa_net_output_double(const PapaNet *net, PapaWorker *worker, int i); /* of a worker on a reference device, instead */
 float *papa_net_output_grad(const PapaNet *net, PapaWorker *worker);        /* d loss / d outputs[0]: write before backward */
 
 /* params: store.n_total floats on the device; running statistics are updated in it by TRAIN and CALIBRATE nets.
