@@ -21,6 +21,7 @@ typedef struct PapaNetOptions {
     const char *const *outputs; /* values to compute; NULL: the model's logits. outputs[0] is what the loss is taken on */
     int n_outputs;
     bool no_dropout;
+    bool cut;                   /* as the model was selected: see papa_graph_cut for the net's inputs and outputs then. input_shapes: of the file's inputs */
     bool separate_blocks;       /* for tests: no two values share an address, and guards stand between them */
 } PapaNetOptions;
 
@@ -30,7 +31,11 @@ PapaStatus papa_net_compile(PapaNet **out, const PapaModel *model, const PapaNet
 void papa_net_free(PapaNet *net, PapaDevice *dev);
 
 bool papa_net_input_channels_last(const PapaNet *net); /* order that the input buffer wants */
+int papa_net_inputs(const PapaNet *net);
+int papa_net_outputs(const PapaNet *net);
+PapaShape papa_net_input_shape(const PapaNet *net, int i); /* in the order of axes that its buffer wants */
 PapaShape papa_net_output_shape(const PapaNet *net, int i); /* as computed; logits (N, classes) */
+const char *papa_net_output_name(const PapaNet *net, int i); /* the value's in the file */
 size_t papa_net_arena_bytes(const PapaNet *net);
 /* Bytes that a forward pass, and in a TRAIN net a backward pass, move between memory and the nodes: each node's inputs and outputs once forward;
  * gradients, and what backward keeps, once backward. */
