@@ -82,10 +82,15 @@ static inline __attribute__((always_inline)) void sum_window(double sum[PIXELS][
                 const bool inside = ih >= 0 && ih < d->H && iw >= 0 && iw < d->W;
                 from[i] = inside ? x + (ih * d->W + iw) * d->C : p->zeros;
             }
-            for (int64_t c = 0; c < C; c++)
-                for (int64_t i = 0; i < PIXELS; i++)
-                    for (int64_t lane = 0; lane < LANES; lane++)
-                        sum[i][lane] += from[i][c] * w[c * LANES + lane];
+            for (int64_t c = 0; c < C; c++) {
+#pragma GCC unroll 4
+                for (int i = 0; i < PIXELS; i++) {
+                    const double v = from[i][c];
+#pragma omp simd
+                    for (int lane = 0; lane < LANES; lane++)
+                        sum[i][lane] += v * w[c * LANES + lane];
+                }
+            }
         }
 }
 
