@@ -94,16 +94,34 @@ class Block(nn.Module):
         return F.relu(y + x)
 
 
+class ProjectionBlock(nn.Module):
+    """The same with a 1x1 convolution in the shortcut where its shape changes (option B)."""
+
+    def __init__(self, c_in, c_out, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(c_out)
+        self.shortcut = nn.Identity()
+        if stride > 1 or c_in != c_out:
+            self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
 class ResNet(nn.Module):
     """The CIFAR ResNet with 6n + 2 layers."""
 
-    def __init__(self, n, channels=1, widths=(16, 32, 64)):
+    def __init__(self, n, channels=1, widths=(16, 32, 64), block=Block):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, widths[0], 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         c_in = widths[0]
         for stage, width in enumerate(widths, 1):
-            blocks = [Block(c_in if i == 0 else width, width, 2 if stage > 1 and i == 0 else 1) for i in range(n)]
+            blocks = [block(c_in if i == 0 else width, width, 2 if stage > 1 and i == 0 else 1) for i in range(n)]
             setattr(self, f"stage{stage}", nn.Sequential(*blocks))
             c_in = width
         self.fc = nn.Linear(c_in, N_CLASSES)
@@ -112,6 +130,68 @@ class ResNet(nn.Module):
         x = F.relu(self.bn1(self.conv1(image)))
         x = self.stage3(self.stage2(self.stage1(x)))
         return self.fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
+
+
+class Inverted(nn.Module):
+    """MobileNetV2's inverted residual (Sandler et al. 2018): widened, convolved channel by channel, narrowed."""
+
+    def __init__(self, c_in, c_out, stride, widen=4):
+        super().__init__()
+        wide = c_in * widen
+        self.layers = nn.Sequential(
+            nn.Conv2d(c_in, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU6(),
+            nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False), nn.BatchNorm2d(wide), nn.ReLU6(),
+            nn.Conv2d(wide, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
+        self.keeps = stride == 1 and c_in == c_out
+
+    def forward(self, x):
+        return x + self.layers(x) if self.keeps else self.layers(x)
+
+
+class MobileNet(nn.Module):
+    def __init__(self, widths=(16, 24, 32)):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU6())
+        blocks, c_in = [], widths[0]
+        for stage, width in enumerate(widths):
+            blocks += [Inverted(c_in, width, 2 if stage else 1), Inverted(width, width, 1)]
+            c_in = width
+        self.blocks = nn.Sequential(*blocks)
+        self.fc = nn.Linear(c_in, N_CLASSES)
+
+    def forward(self, image):
+        return self.fc(torch.flatten(F.adaptive_avg_pool2d(self.blocks(self.stem(image)), 1), 1))
+
+
+class DenseLayer(nn.Module):
+    """DenseNet's (Huang et al. 2017): what it makes stands behind what it read."""
+
+    def __init__(self, c_in, growth):
+        super().__init__()
+        self.bn = nn.BatchNorm2d(c_in)
+        self.conv = nn.Conv2d(c_in, growth, 3, 1, 1, bias=False)
+
+    def forward(self, x):
+        return torch.cat([x, self.conv(F.relu(self.bn(x)))], 1)
+
+
+class DenseNet(nn.Module):
+    def __init__(self, growth=8, layers=3, width=16):
+        super().__init__()
+        parts = [nn.Conv2d(1, width, 3, 2, 1, bias=False)]
+        for block in range(3):
+            for _ in range(layers):
+                parts.append(DenseLayer(width, growth))
+                width += growth
+            parts += [nn.BatchNorm2d(width), nn.ReLU()]
+            if block < 2:
+                parts += [nn.Conv2d(width, width // 2, 1, bias=False), nn.AvgPool2d(2)]
+                width //= 2
+        self.features = nn.Sequential(*parts)
+        self.fc = nn.Linear(width, N_CLASSES)
+
+    def forward(self, image):
+        return self.fc(torch.flatten(F.adaptive_avg_pool2d(self.features(image), 1), 1))
 
 
 class Attention(nn.Module):
@@ -169,6 +249,9 @@ MODELS = {
     "resnet8": (lambda: ResNet(1), (1, 28, 28)),
     "resnet20": (lambda: ResNet(3), (1, 28, 28)),
     "resnet20-cifar": (lambda: ResNet(3, channels=3), (3, 32, 32)),
+    "resnet8-projection": (lambda: ResNet(1, block=ProjectionBlock), (1, 28, 28)),
+    "mobilenet-tiny": (MobileNet, (1, 28, 28)),
+    "densenet-tiny": (DenseNet, (1, 28, 28)),
     "vit-tiny": (ViT, (1, 28, 28)),
 }
 

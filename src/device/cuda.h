@@ -22,6 +22,8 @@ extern "C" { /* what the CUDA halves of kernels call is C, in these as well */
 typedef struct PapaCuda {
     int ordinal;             /* of the GPU; -1: described */
     cudaStream_t stream;     /* never the NULL stream */
+    cudaStream_t uploads;    /* of stages, beside it */
+    cudaEvent_t sent;        /* the last upload */
     cublasLtHandle_t blas;
     cudnnHandle_t dnn;       /* NULL: described */
     cudnnBackendDescriptor_t described; /* cuDNN's properties of a described device, else NULL */

@@ -53,6 +53,11 @@ PapaStatus papa_device_enter(PapaDevice *dev)
     return ops(dev)->enter(dev);
 }
 
+PapaStatus papa_device_link(PapaDevice *dev, PapaDevice *from)
+{
+    return ops(dev)->link ? ops(dev)->link(dev, from) : PAPA_OK;
+}
+
 bool papa_device_reaches(PapaDevice *dev, const void *memory)
 {
     return !ops(dev)->reaches || ops(dev)->reaches(dev, memory);
@@ -134,12 +139,12 @@ void papa_stage_close(PapaDevice *dev, PapaStage *stage)
 
 PapaStatus papa_stage_upload(PapaDevice *dev, const PapaStage *stage)
 {
-    return stage->host == stage->device ? PAPA_OK : ops(dev)->copy_ahead(dev, stage->device, stage->host, stage->bytes);
+    return stage->host == stage->device ? PAPA_OK : ops(dev)->send(dev, stage->device, stage->host, stage->bytes);
 }
 
 PapaStatus papa_stage_download(PapaDevice *dev, const PapaStage *stage)
 {
-    return stage->host == stage->device ? PAPA_OK : ops(dev)->copy_ahead(dev, stage->host, stage->device, stage->bytes);
+    return stage->host == stage->device ? PAPA_OK : ops(dev)->fetch(dev, stage->host, stage->device, stage->bytes);
 }
 
 /* ---------------------------------------------------------------- events */

@@ -95,6 +95,9 @@ PapaStatus papa_device_copy(PapaDevice *dev, void *to, const void *from, size_t 
 PapaStatus papa_device_zero(PapaDevice *dev, void *to, size_t bytes);
 PapaStatus papa_device_sync(PapaDevice *dev);
 
+/* Copies between the memories of two GPUs take the direct way from now on, where the machine has one (NVLink, PCIe), in the direction to dev. */
+PapaStatus papa_device_link(PapaDevice *dev, PapaDevice *from);
+
 /* Whether dev's kernels reach this memory, which papa_device_alloc gave for a device of the same kind: another GPU's they don't. */
 bool papa_device_reaches(PapaDevice *dev, const void *memory);
 
@@ -113,8 +116,10 @@ typedef struct PapaStage {
 } PapaStage;
 PapaStatus papa_stage_open(PapaDevice *dev, PapaStage *out, size_t bytes, const char *purpose);
 void papa_stage_close(PapaDevice *dev, PapaStage *stage); /* a zeroed one is fine */
-/* Start in order with the kernels. The host may touch its side again after an event recorded behind it has passed. */
+/* Starts at once, beside what dev still computes; what dev is given from now on waits for it. Nothing under way may use either side any more: the
+ * host has waited for an event behind the last use. It may write its side again after an event recorded behind this has passed. */
 PapaStatus papa_stage_upload(PapaDevice *dev, const PapaStage *stage);
+/* In order with the kernels. The host may read its side after an event recorded behind it has passed. */
 PapaStatus papa_stage_download(PapaDevice *dev, const PapaStage *stage);
 
 /* A point in a device's order of work. On the CPU every point has passed. */

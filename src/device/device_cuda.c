@@ -1,4 +1,4 @@
-/* The CUDA device: one stream of its own on one GPU, or none at all where the GPU is only described. */
+/* The CUDA device: a stream of its own on one GPU, with another for what is sent ahead; or none at all where the GPU is only described. */
 #include "device/cuda.h"
 #include "device/device_ops.h"
 
@@ -87,6 +87,8 @@ static void close_cuda(PapaDevice *dev)
         return;
     if (cuda->ordinal >= 0)
         (void)cudaSetDevice(cuda->ordinal);
+    if (cuda->uploads)
+        (void)cudaStreamSynchronize(cuda->uploads);
     if (cuda->stream)
         (void)cudaStreamSynchronize(cuda->stream);
     if (cuda->dnn)
@@ -97,6 +99,10 @@ static void close_cuda(PapaDevice *dev)
         (void)cudnnBackendDestroyDescriptor(cuda->described);
     if (cuda->scratch && cuda->ordinal >= 0)
         (void)cudaFree(cuda->scratch);
+    if (cuda->sent)
+        (void)cudaEventDestroy(cuda->sent);
+    if (cuda->uploads)
+        (void)cudaStreamDestroy(cuda->uploads);
     if (cuda->stream)
         (void)cudaStreamDestroy(cuda->stream);
     papa_gpu_clear(&cuda->gpu);
@@ -146,6 +152,8 @@ static PapaStatus open_handles(PapaDevice *dev)
     PAPA_TRY(read_properties(&cuda->gpu, cuda->ordinal));
     PAPA_TRY_CUDA(cudaSetDevice(cuda->ordinal));
     PAPA_TRY_CUDA(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking));
+    PAPA_TRY_CUDA(cudaStreamCreateWithFlags(&cuda->uploads, cudaStreamNonBlocking));
+    PAPA_TRY_CUDA(cudaEventCreateWithFlags(&cuda->sent, cudaEventDisableTiming));
     PAPA_TRY(papa_cublas_check(cublasLtCreate(&cuda->blas), "cuBLASLt"));
     PAPA_TRY(papa_cudnn_check(cudnnCreate(&cuda->dnn), "cuDNN"));
     PAPA_TRY(papa_cudnn_check(cudnnSetStream(cuda->dnn, cuda->stream), "cuDNN"));
@@ -210,6 +218,22 @@ static bool reaches(PapaDevice *dev, const void *memory)
 {
     struct cudaPointerAttributes attributes;
     return is_described(dev) || (cudaPointerGetAttributes(&attributes, memory) == cudaSuccess && attributes.device == papa_cuda(dev)->ordinal);
+}
+
+static PapaStatus link_cuda(PapaDevice *dev, PapaDevice *from)
+{
+    int can = 0, other = papa_cuda(from)->ordinal;
+    if (is_described(dev) || other == papa_cuda(dev)->ordinal)
+        return PAPA_OK;
+    PAPA_TRY(enter(dev));
+    PAPA_TRY_CUDA(cudaDeviceCanAccessPeer(&can, papa_cuda(dev)->ordinal, other));
+    if (!can) /* CUDA then goes through the host */
+        return PAPA_OK;
+    cudaError_t error = cudaDeviceEnablePeerAccess(other, 0);
+    if (error != cudaErrorPeerAccessAlreadyEnabled)
+        return papa_cuda_check(error, "cudaDeviceEnablePeerAccess");
+    (void)cudaGetLastError();
+    return PAPA_OK;
 }
 
 static PapaStatus free_bytes(PapaDevice *dev, int64_t *out)
@@ -312,6 +336,17 @@ static PapaStatus download(PapaDevice *dev, void *to_host, const void *from, siz
     return sync_cuda(dev);
 }
 
+static PapaStatus send(PapaDevice *dev, void *to, const void *from_host, size_t bytes)
+{
+    const PapaCuda *cuda = papa_cuda(dev);
+    if (is_described(dev))
+        return PAPA_OK;
+    PAPA_TRY_CUDA(cudaMemcpyAsync(to, from_host, bytes, cudaMemcpyDefault, cuda->uploads));
+    PAPA_TRY_CUDA(cudaEventRecord(cuda->sent, cuda->uploads));
+    PAPA_TRY_CUDA(cudaStreamWaitEvent(cuda->stream, cuda->sent, 0));
+    return PAPA_OK;
+}
+
 static PapaStatus zero(PapaDevice *dev, void *to, size_t bytes)
 {
     if (papa_cuda_calls(dev, "cudaMemsetAsync", 0))
@@ -394,8 +429,8 @@ static void replay_free(void *work)
 }
 
 const PapaDeviceOps papa_device_ops_cuda = {
-    .close = close_cuda, .enter = enter, .name = name, .reaches = reaches, .free_bytes = free_bytes, .alloc = alloc, .free = free_cuda, .alloc_host = alloc_host, .free_host = free_host,
-    .upload = upload, .download = download, .copy = copy, .copy_ahead = copy, .zero = zero, .sync = sync_cuda,
+    .close = close_cuda, .enter = enter, .name = name, .reaches = reaches, .link = link_cuda, .free_bytes = free_bytes, .alloc = alloc, .free = free_cuda, .alloc_host = alloc_host, .free_host = free_host,
+    .upload = upload, .download = download, .copy = copy, .send = send, .fetch = copy, .zero = zero, .sync = sync_cuda,
     .event_new = event_new, .event_free = event_free, .event_record = event_record, .event_wait = event_wait, .event_follow = event_follow,
     .capture = capture, .replay = replay, .replay_free = replay_free,
 };

@@ -19,6 +19,7 @@ typedef struct PapaDeviceOps {
     void (*close)(PapaDevice *dev);
     PapaStatus (*enter)(PapaDevice *dev);
     bool (*reaches)(PapaDevice *dev, const void *memory); /* NULL: always */
+    PapaStatus (*link)(PapaDevice *dev, PapaDevice *from); /* NULL: nothing to do */
     PapaStatus (*free_bytes)(PapaDevice *dev, int64_t *out); /* NULL: not known */
     const char *(*name)(const PapaDevice *dev);
     PapaStatus (*alloc)(PapaDevice *dev, void **out, size_t bytes, const char *purpose);
@@ -28,7 +29,8 @@ typedef struct PapaDeviceOps {
     PapaStatus (*upload)(PapaDevice *dev, void *to, const void *from_host, size_t bytes);
     PapaStatus (*download)(PapaDevice *dev, void *to_host, const void *from, size_t bytes);
     PapaStatus (*copy)(PapaDevice *dev, void *to, const void *from, size_t bytes);
-    PapaStatus (*copy_ahead)(PapaDevice *dev, void *to, const void *from, size_t bytes); /* one side pinned; does not wait */
+    PapaStatus (*send)(PapaDevice *dev, void *to, const void *from_host, size_t bytes);  /* pinned; papa_stage_upload */
+    PapaStatus (*fetch)(PapaDevice *dev, void *to_host, const void *from, size_t bytes); /* pinned; in order, does not wait */
     PapaStatus (*zero)(PapaDevice *dev, void *to, size_t bytes);
     PapaStatus (*sync)(PapaDevice *dev);
     PapaStatus (*event_new)(PapaDevice *dev, void **out); /* NULL, with those below: every point has passed */

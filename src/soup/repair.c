@@ -106,6 +106,7 @@ static PapaStatus allocate(PapaRepair *repair)
     repair->pooled.mean = doubles, repair->pooled.variance = doubles + n, repair->pooled.spread = doubles + 2 * n;
     size_t stats_bytes = 2 * (size_t)n * sizeof(float);
     PAPA_TRY(papa_device_alloc(dev, (void **)&repair->stats, stats_bytes, "REPAIR's statistics"));
+    PAPA_TRY(papa_device_zero(dev, repair->stats, stats_bytes)); /* the gaps between layers: nobody else writes there */
     PAPA_TRY(papa_device_alloc(dev, (void **)&repair->goal, stats_bytes, "REPAIR's goals"));
     PAPA_TRY(papa_device_alloc(dev, (void **)&repair->scratch, (size_t)n_total * sizeof(float), "REPAIR's copy of a parent"));
     return papa_device_alloc(dev, (void **)&repair->step, sizeof *repair->step, "a step's numbers");

@@ -136,10 +136,10 @@ static PapaStatus allocate(PapaCrew *crew)
     crew->place = calloc(w, sizeof *crew->place);
     crew->hubs = calloc(p, sizeof *crew->hubs);
     crew->mix = calloc(p, sizeof *crew->mix);
-    crew->mix_sent = calloc(p, sizeof *crew->mix_sent);
+    crew->mix_read = calloc(p, sizeof *crew->mix_read);
     crew->points = calloc(w + p, sizeof *crew->points);
     crew->visitors = calloc(p, sizeof *crew->visitors);
-    if (!crew->devs || !crew->place || !crew->hubs || !crew->mix || !crew->mix_sent || !crew->points || !crew->visitors)
+    if (!crew->devs || !crew->place || !crew->hubs || !crew->mix || !crew->mix_read || !crew->points || !crew->visitors)
         return papa_fail_memory((w + p) * sizeof *crew->devs, "a list of workers");
     for (int i = 0; i < crew->n_workers; i++)
         crew->place[i] = i % crew->n_places;
@@ -154,7 +154,7 @@ static PapaStatus open_hub(PapaCrew *crew, const PapaCrewPlan *plan, int place, 
         PAPA_TRY(papa_device_open_cpu(&crew->hubs[place], plan->deterministic ? 1 : plan->threads));
     PapaDevice *hub = crew->hubs[place];
     PAPA_TRY(papa_stage_open(hub, &crew->mix[place], sizeof(PapaMixNumbers), "the pull"));
-    PAPA_TRY(papa_event_new(hub, &crew->mix_sent[place]));
+    PAPA_TRY(papa_event_new(hub, &crew->mix_read[place]));
     PAPA_TRY(papa_event_new(hub, &crew->points[crew->n_workers + place]));
     if (crew->n_places == 1)
         return PAPA_OK;
@@ -174,6 +174,9 @@ static PapaStatus open_all(PapaCrew *crew, const PapaCrewPlan *plan, int n_membe
         PAPA_TRY(papa_event_new(crew->devs[w], &crew->points[w]));
     for (int p = 0; p < crew->n_places; p++)
         PAPA_TRY(open_hub(crew, plan, p, n_members));
+    for (int p = 0; p < crew->n_places; p++)
+        for (int q = 0; q < crew->n_places; q++)
+            PAPA_TRY(papa_device_link(crew->hubs[p], crew->hubs[q]));
     crew->main = crew->hubs[0];
     return papa_device_enter(crew->main);
 }
@@ -197,7 +200,7 @@ static void close_hub(PapaCrew *crew, int place)
     if (!hub)
         return;
     papa_event_free(crew->points[crew->n_workers + place]);
-    papa_event_free(crew->mix_sent[place]);
+    papa_event_free(crew->mix_read[place]);
     papa_stage_close(hub, &crew->mix[place]);
     papa_device_free(hub, crew->visitors[place]);
     for (int i = 0; i < crew->n_residents; i++)
@@ -212,7 +215,7 @@ void papa_crew_close(PapaCrew *crew)
 {
     for (int w = 0; crew->points && w < crew->n_workers; w++)
         papa_event_free(crew->points[w]);
-    for (int p = 0; crew->points && crew->hubs && crew->mix && crew->mix_sent && crew->visitors && p < crew->n_places; p++)
+    for (int p = 0; crew->points && crew->hubs && crew->mix && crew->mix_read && crew->visitors && p < crew->n_places; p++)
         close_hub(crew, p);
     for (int w = 0; crew->devs && w < crew->n_workers; w++)
         papa_device_close(crew->devs[w]);
@@ -221,7 +224,7 @@ void papa_crew_close(PapaCrew *crew)
     free(crew->place);
     free(crew->hubs);
     free(crew->mix);
-    free(crew->mix_sent);
+    free(crew->mix_read);
     free(crew->points);
     free(crew->visitors);
     free(crew->residents);

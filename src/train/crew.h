@@ -48,7 +48,7 @@ typedef struct PapaCrew {
 
     /* of the pull */
     PapaStage *mix;     /* by place: PapaMixNumbers */
-    PapaEvent **mix_sent; /* by place: the last upload is done */
+    PapaEvent **mix_read; /* by place: the last pull has read its numbers */
     PapaEvent **points; /* by worker, then by place: where each stands */
     float **visitors;   /* by place: pieces of members from elsewhere; NULL with one place */
 

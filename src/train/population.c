@@ -190,10 +190,9 @@ static PapaStatus send_numbers(PapaCrew *crew, double strength)
 {
     for (int p = 0; p < crew->n_places; p++) {
         PAPA_TRY(papa_device_enter(crew->hubs[p]));
-        PAPA_TRY(papa_event_wait(crew->mix_sent[p])); /* of the last pull: long ago */
+        PAPA_TRY(papa_event_wait(crew->mix_read[p])); /* of the last pull: long ago */
         *(PapaMixNumbers *)crew->mix[p].host = (PapaMixNumbers){.pull = (float)strength};
         PAPA_TRY(papa_stage_upload(crew->hubs[p], &crew->mix[p]));
-        PAPA_TRY(papa_event_record(crew->mix_sent[p], crew->hubs[p]));
     }
     return papa_device_enter(crew->main);
 }
@@ -206,6 +205,10 @@ PapaStatus papa_population_pull(PapaCrew *crew, float *const *stores, int n_memb
         return pull_on_cpu(&pull);
     PAPA_TRY(papa_crew_gather(crew));
     PAPA_TRY(crew->n_places == 1 ? pull_part(&pull, crew->main, 0, 1) : pull_across(&pull));
+    for (int p = 0; p < crew->n_places; p++) {
+        PAPA_TRY(papa_device_enter(crew->hubs[p]));
+        PAPA_TRY(papa_event_record(crew->mix_read[p], crew->hubs[p]));
+    }
     return papa_crew_release(crew);
 }
 

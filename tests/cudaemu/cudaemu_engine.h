@@ -47,6 +47,7 @@ struct Config {
     int devices;       /* CUDAEMU_DEVICES, default 1 */
     size_t memory;     /* CUDAEMU_MEMORY: bytes of each GPU */
     int capability;    /* CUDAEMU_CAPABILITY, default 90 */
+    bool peers;        /* CUDAEMU_PEERS, default 1: GPUs can reach one another's memory, if they ask for it */
     uint64_t seed;     /* CUDAEMU_SEED, default 0: everything forward */
     Turn turn;         /* of threads and blocks: seed % 3 */
 };

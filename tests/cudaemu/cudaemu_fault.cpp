@@ -58,6 +58,7 @@ const Config &config()
         made.devices = (int)setting("CUDAEMU_DEVICES", 1);
         made.memory = setting("CUDAEMU_MEMORY", (uint64_t)4 << 30);
         made.capability = (int)setting("CUDAEMU_CAPABILITY", 90);
+        made.peers = setting("CUDAEMU_PEERS", 1) != 0;
         made.seed = setting("CUDAEMU_SEED", 0);
         made.turn = static_cast<Turn>(made.seed % 3);
         if (made.devices < 0 || made.devices > 8)

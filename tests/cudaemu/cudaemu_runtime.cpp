@@ -77,6 +77,7 @@ static const struct {
     {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
     {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
     {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
+    {cudaErrorPeerAccessUnsupported, "cudaErrorPeerAccessUnsupported", "peer access is not supported between these two devices"},
     {cudaErrorPeerAccessAlreadyEnabled, "cudaErrorPeerAccessAlreadyEnabled", "peer access is already enabled"},
     {cudaErrorNotSupported, "cudaErrorNotSupported", "operation not supported"},
 };
@@ -190,7 +191,7 @@ extern "C" cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer)
         return error;
     if (cudaError_t error = check_ordinal(peer, "cudaDeviceCanAccessPeer"))
         return error;
-    *can = device != peer;
+    *can = device != peer && config().peers;
     return cudaSuccess;
 }
 
@@ -201,6 +202,8 @@ extern "C" cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned flags)
         return error;
     if (flags || peer == mine.device)
         return failed(flags ? cudaErrorInvalidValue : cudaErrorInvalidDevice, "cudaDeviceEnablePeerAccess");
+    if (!config().peers)
+        return failed(cudaErrorPeerAccessUnsupported, "cudaDeviceEnablePeerAccess");
     if (has_peer(mine.device, peer))
         return failed(cudaErrorPeerAccessAlreadyEnabled, "cudaDeviceEnablePeerAccess");
     set_peer(mine.device, peer);
