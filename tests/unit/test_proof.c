@@ -89,6 +89,27 @@ static void wrong_groups(const char *name, const char *of)
     case_close(&c);
 }
 
+/* Two units, of which half the permutations are the identity: none of these proves anything. */
+static void two_units(void)
+{
+    Build b = build_begin();
+    build_input(&b, "x", 2, (int64_t[]){-1, 3});
+    linear(&b, "x", "a", 3, 2);
+    build_node(&b, "Relu", "a", "r");
+    linear(&b, "r", "c", 2, 4);
+    build_output(&b, "c", 2);
+    const char *path = write_model(&b, "two");
+    for (int seed = 0; seed < 8; seed++) {
+        Case c;
+        CHECK_OK(case_open(&c, path, &(PapaProofOptions){.seed = (uint64_t)seed, .threads = 1}));
+        PapaGroup *group = group_of(&c, "a.w");
+        group->n_slots--;
+        PapaStatus status = papa_proof_groups(c.errors, c.proof, c.groups);
+        CHECK(status == PAPA_ERR_NUMERIC && !isnan(c.errors[0]), "seed %d: status %d, error %g", seed, status, c.errors[0]);
+        case_close(&c);
+    }
+}
+
 /* Running variances are left where they are. */
 static void forgotten_variance(void)
 {
@@ -150,6 +171,11 @@ static void unknown_integers(void)
     build_node(&b, "ArgMax", "v", "best");
     build_int(build_node(&b, "Cast", "best", "number"), "to", ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT);
     build_output(&b, "number", 2);
+    build_node(&b, "Identity", "best", "same");
+    build_output(&b, "same", 2);
+    Onnx__ValueInfoProto *info = build_value(&b, "best", 2, (int64_t[]){1, 5});
+    info->type->tensor_type->elem_type = ONNX__TENSOR_PROTO__DATA_TYPE__INT64;
+    b.graph.value_info = &info, b.graph.n_value_info = 1;
     conv(&b, "x", "c", 4, (int64_t[]){5, 2, 3, 3});
     build_node(&b, "Relu", "c", "r");
     head(&b, "r", 5);
@@ -375,6 +401,7 @@ int main(void)
 {
     wrong_groups("lenet", "conv2.weight");
     wrong_groups("vgg", "features.2.weight");
+    two_units();
     forgotten_variance();
     unknown_node(false);
     unknown_node(true);
