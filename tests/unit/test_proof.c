@@ -95,7 +95,7 @@ static void two_units(void)
     Build b = build_begin();
     build_input(&b, "x", 2, (int64_t[]){-1, 3});
     linear(&b, "x", "a", 3, 2);
-    build_node(&b, "Relu", "a", "r");
+    build_node(&b, "Tanh", "a", "r");
     linear(&b, "r", "c", 2, 4);
     build_output(&b, "c", 2);
     const char *path = write_model(&b, "two");
