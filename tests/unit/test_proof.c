@@ -188,6 +188,45 @@ static void unknown_integers(void)
     case_close(&c);
 }
 
+/* What the branches of an If read of the graph around them is an output too; what the If makes is fed. */
+static void captured(void)
+{
+    Build b = begin_image(), inner = build_begin();
+    build_random(&b, "a.w", 4, (int64_t[]){4, 2, 3, 3}, .3); /* no bias, to permute it by hand */
+    build_node(&b, "Conv", "x a.w", "a");
+    conv(&b, "a", "c", 4, (int64_t[]){5, 4, 3, 3});
+    build_node(&inner, "Relu", "a", "inside");
+    build_output(&inner, "inside", 4);
+    inner.graph.name = (char *)"branch", inner.graph.node = inner.nodes, inner.graph.output = inner.outputs;
+    Onnx__TensorProto *yes = build_tensor(&b, "yes", 1, (int64_t[]){1}, (float[]){1});
+    yes->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__BOOL, yes->n_dims = 0, yes->raw_data.len = 1;
+    BuildNode node = build_node(&b, "If", "yes", "i");
+    build_attribute(node, "then_branch", ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPH)->g = &inner.graph;
+    build_attribute(node, "else_branch", ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPH)->g = &inner.graph;
+    build_output(&b, "i", 4);
+    head(&b, "c", 5);
+    const char *path = write_model(&b, "captured");
+    papa_arena_free(&inner.arena);
+    Case c;
+    CHECK_OK(case_open(&c, path, &plain));
+    CHECK(strcmp(groups_text(c.groups), "c.w 5") == 0, "groups %s", groups_text(c.groups));
+    CHECK_OK(papa_proof_groups(c.errors, c.proof, c.groups));
+    PapaGroup group = {.name = "held", .n = 4, .n_slots = 2}, *known = c.groups->groups;
+    PapaSlots held[2];
+    const int64_t rows[] = {0, 18, 36, 54}, columns[] = {0, 9, 18, 27}; /* of a.w, and of c.w: what the If holds is permuted all the same */
+    for (int t = 0; t < c.groups->n_tensors; t++) {
+        if (strcmp(c.groups->tensors[t].name, "a.w") == 0)
+            held[0] = (PapaSlots){.tensor = t, .n_parts = 1, .base = rows, .n = {1, 18}, .stride = {18, 1}};
+        if (strcmp(c.groups->tensors[t].name, "c.w") == 0)
+            held[1] = (PapaSlots){.tensor = t, .axis = 1, .n_parts = 1, .base = columns, .n = {5, 9}, .stride = {36, 1}};
+    }
+    group.slots = held;
+    c.groups->groups = &group;
+    check_refused(&c, &group, "units that an If reads");
+    c.groups->groups = known;
+    case_close(&c);
+}
+
 static void nothing_left(void)
 {
     Case c;
@@ -406,6 +445,7 @@ int main(void)
     unknown_node(false);
     unknown_node(true);
     unknown_integers();
+    captured();
     nothing_left();
     moved_tensors();
     dead_units();
