@@ -34,6 +34,16 @@ static inline const Onnx__GraphProto *papa_onnx_graph(const PapaOnnx *onnx)
     return papa_onnx_model(onnx)->graph;
 }
 
+/* A file that a model lies in. */
+typedef struct PapaOnnxFile {
+    const char *path;
+    const unsigned char *data; /* mapped; NULL: empty */
+    size_t bytes;
+} PapaOnnxFile;
+
+/* The file itself, then those of external data in order of name. The list lies in the arena. */
+PapaStatus papa_onnx_files(PapaOnnxFile **out, int *n, PapaArena *arena, const PapaOnnx *onnx);
+
 /* The tensor type that an input or output is declared to have; NULL: none, or a sequence, map, ... */
 static inline const Onnx__TypeProto__Tensor *papa_tensor_type(const Onnx__ValueInfoProto *info)
 {
