@@ -347,7 +347,8 @@ static PapaStatus select_trained(PapaModel *model, const PapaModelSelection *sel
 PapaStatus papa_model_find_params(PapaModel *model, const char *const *outputs, int n_outputs, const PapaModelSelection *selection)
 {
     PapaGraph *graph = NULL;
-    PAPA_TRY(papa_graph_read(&graph, model->onnx, &(PapaGraphOptions){.mode = PAPA_MODE_TRAIN, .outputs = outputs, .n_outputs = n_outputs}));
+    PAPA_TRY(papa_graph_read(&graph, model->onnx, &(PapaGraphOptions){.mode = selection->cut ? PAPA_MODE_INFER : PAPA_MODE_TRAIN, .outputs = outputs,
+        .n_outputs = n_outputs, .opaque = selection->cut}));
     PapaStatus status = PAPA_OK;
     model->n_params = 0;
     model->has_statistics = false;

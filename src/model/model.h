@@ -64,6 +64,7 @@ typedef struct PapaModelSelection {
     const char *train, *freeze; /* comma-separated shell patterns of tensor names, NULL: all; freeze wins */
     bool freeze_bn;             /* BatchNormalization's tensors are not trained, its statistics not updated */
     bool decay_all;             /* false: normalisation tensors and biases stand behind n_decayed */
+    bool cut;                   /* nodes that are not understood are cut out (papa_graph_cut), of networks in inference; compile with `cut` too */
     bool make_biases;           /* a bias for each layer that REPAIR corrects and that has none: frozen at 0 in training */
 } PapaModelSelection;
 
