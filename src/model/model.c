@@ -24,12 +24,23 @@ PapaStatus papa_model_open(PapaModel **out, const char *path)
     return PAPA_OK;
 }
 
+PapaStatus papa_model_share(PapaModel **out, const PapaModel *model)
+{
+    PapaModel *other = calloc(1, sizeof *other);
+    if (!other)
+        return papa_fail_memory(sizeof *other, "a model");
+    *other = (PapaModel){.onnx = model->onnx, .shares_onnx = true};
+    *out = other;
+    return PAPA_OK;
+}
+
 void papa_model_close(PapaModel *model)
 {
     if (!model)
         return;
     papa_arena_free(&model->arena);
-    papa_onnx_close(model->onnx);
+    if (!model->shares_onnx)
+        papa_onnx_close(model->onnx);
     free(model);
 }
 
@@ -352,7 +363,7 @@ out:
 PapaStatus papa_model_select(PapaModel *model, const PapaModelSelection *selection)
 {
     papa_arena_free(&model->arena);
-    *model = (PapaModel){.onnx = model->onnx};
+    *model = (PapaModel){.onnx = model->onnx, .shares_onnx = model->shares_onnx};
     PAPA_TRY(papa_model_head(&model->head, model, selection->output));
     PAPA_TRY(papa_model_find_params(model, &model->head.logits, 1, selection));
     if (model->store.n_trained)

@@ -49,6 +49,7 @@ typedef struct PapaHead {
 
 struct PapaModel {
     PapaOnnx *onnx;
+    bool shares_onnx;           /* it belongs to another model */
     PapaArena arena;            /* of the table */
     PapaHead head;
     PapaParam *params;
@@ -65,6 +66,9 @@ typedef struct PapaModelSelection {
     bool decay_all;             /* false: normalisation tensors and biases stand behind n_decayed */
     bool make_biases;           /* a bias for each layer that REPAIR corrects and that has none: frozen at 0 in training */
 } PapaModelSelection;
+
+/* Another handle on a model's file, with a table and a selection of its own. model must outlive it. */
+PapaStatus papa_model_share(PapaModel **out, const PapaModel *model);
 
 /* Finds the classifier and the parameters, and lays out the store. May be called again to change the selection; stores made before are then void.
  * Errors: as papa_graph_read; PAPA_ERR_ARGUMENT when a pattern matches nothing or the selection leaves nothing to train, PAPA_ERR_MISMATCH when
@@ -95,5 +99,9 @@ typedef struct PapaInputScale {
  * training could change), BatchNormalization with one output and running statistics, Dropout without effect; scale: NULL: the
  * network expects normalised images, as it did in training. Metadata is the caller's. */
 PapaStatus papa_model_edit(PapaEdit **out, const PapaModel *model, const float *store, const PapaInputScale *scale);
+
+/* The part of it that leaves the graph as it is: to an edit of the model's file, the parameters whose values in store are not those in before, to the last
+ * bit, and a bias for each layer that store has one for where the file has none. */
+PapaStatus papa_model_edit_params(PapaEdit *edit, const PapaModel *model, const float *store, const float *before);
 
 #endif

@@ -71,7 +71,7 @@ typedef PapaStatus papa_merge_read_fn(void *context, double *to, int64_t first, 
 
 /* What a model has for one of the first input's tensors. */
 typedef struct PapaMergeTensor {
-    const Onnx__TensorProto *tensor; /* of that model. NULL: it has none; the tensor then stays as the first input has it */
+    const Onnx__TensorProto *tensor; /* of that model. NULL: it has none, and the tensor stays as the first input has it; or read has all there is to say */
     bool transposed;                 /* it is stored as the transpose of the first input's; both are matrices */
     papa_merge_read_fn *read;        /* for float elements that stand in another order or are to be changed; else NULL: tensor's own. The
                                         shapes may then differ, but not the number of elements. transposed is not looked at */

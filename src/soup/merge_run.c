@@ -27,7 +27,8 @@ static PapaStatus open_readers(PapaMergeWorker *worker, const PapaMergeJob *job)
         return PAPA_OK;
     worker->job = NULL;
     for (int s = 0; s < job->merge->n_sources; s++)
-        PAPA_TRY(papa_reader_open(&worker->readers[s], job->merge->models[s].onnx, job->sources[s].tensor));
+        if (!job->sources[s].read)
+            PAPA_TRY(papa_reader_open(&worker->readers[s], job->merge->models[s].onnx, job->sources[s].tensor));
     worker->job = job;
     return PAPA_OK;
 }
