@@ -462,7 +462,8 @@ static PapaStatus add_group_value(const Maker *m, const PapaSpace *space, int ax
     PapaGroupValue *value = new_value(groups);
     if (!value)
         return PAPA_ERR_MEMORY;
-    *value = (PapaGroupValue){.name = space->name, .group = stands->group, .axis = axis, .n_parts = n_parts, .at = at};
+    *value = (PapaGroupValue){.name = space->name, .group = stands->group, .axis = axis, .length = space->shape.dim[axis],
+        .n_parts = n_parts, .at = at};
     return PAPA_OK;
 }
 

@@ -43,6 +43,7 @@ typedef struct PapaGroupValue {
     const char *name;     /* the file's */
     int group;
     int axis;             /* in ONNX's order */
+    int64_t length;       /* of the axis */
     int64_t n_parts;      /* more than 1 where a flattened axis has several positions for each unit */
     const int64_t *at;
 } PapaGroupValue;
