@@ -607,10 +607,11 @@ static PapaStatus list_pinned(PapaGroups *groups, const PapaUnits *units)
 
 #define OPEN_AXIS 128 /* enough for five halvings of an image */
 
-static PapaStatus input_shapes(PapaShape **out, PapaGraph *graph, const PapaGroupsOptions *options)
+static PapaStatus input_shapes(PapaGroups *groups, const PapaGraph *graph, const PapaGroupsOptions *options)
 {
     const Onnx__GraphProto *proto = papa_onnx_graph(graph->onnx);
-    PapaShape *shapes = *out = PAPA_NEW_ARRAY(&graph->arena, PapaShape, graph->n_inputs);
+    PapaShape *shapes = groups->input_shapes = PAPA_NEW_ARRAY(&groups->arena, PapaShape, graph->n_inputs);
+    groups->n_input_shapes = graph->n_inputs;
     if (!shapes)
         return PAPA_ERR_MEMORY;
     if (options && options->input_shapes && options->n_input_shapes != graph->n_inputs)
@@ -653,15 +654,14 @@ PapaStatus papa_groups_derive(PapaGroups **out, const PapaOnnx *onnx, const Papa
     PapaStatus status;
     PapaGraph *graph = NULL;
     Search inside = {0}, blocks = {0};
-    PapaShape *shapes;
     PapaGroups *groups = calloc(1, sizeof *groups);
     if (!groups)
         return papa_fail_memory(sizeof *groups, "a network's groups");
     PAPA_GOTO(papa_graph_read(&graph, onnx, &(PapaGraphOptions){.mode = PAPA_MODE_INFER, .opaque = true}));
-    status = input_shapes(&shapes, graph, options);
+    status = input_shapes(groups, graph, options);
     if (status != PAPA_OK)
         PAPA_GOTO(papa_fail_in(status, "%s", papa_onnx_path(onnx)));
-    PAPA_GOTO(papa_graph_infer(graph, shapes));
+    PAPA_GOTO(papa_graph_infer(graph, groups->input_shapes));
     status = derive(groups, graph, &inside, &blocks);
     if (status != PAPA_OK)
         PAPA_GOTO(papa_fail_in(status, "%s", papa_onnx_path(onnx)));

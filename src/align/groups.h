@@ -65,6 +65,8 @@ typedef struct PapaGroups {
     int n_values;
     PapaPinned *pinned;
     int n_pinned;
+    PapaShape *input_shapes; /* for which they were derived, one per graph input that is fed */
+    int n_input_shapes;
     int n_opaque;         /* nodes that are not understood */
     int64_t n_units;      /* in all groups that are not blocks */
 } PapaGroups;

@@ -71,7 +71,7 @@ static int run_case(const Case *c, const char *seed)
 
 int main(void)
 {
-    static const char *const seeds[] = {"0", "1", "2", "5"};
+    static const char *const seeds[] = {"1", "2"}; /* backward, shuffled; test_cuda_train goes forward */
     data_folder(); /* in the parent, whose scratch folder it is */
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (size_t s = 0; s < sizeof seeds / sizeof *seeds; s++) {
