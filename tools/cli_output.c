@@ -188,3 +188,9 @@ void cli_json_integer(CliJson *json, const char *name, int64_t value)
     begin_item(json, name);
     printf("%" PRId64, value);
 }
+
+void cli_json_bool(CliJson *json, const char *name, bool value)
+{
+    begin_item(json, name);
+    fputs(value ? "true" : "false", stdout);
+}

@@ -240,7 +240,19 @@ static PapaStatus take_models(PapaIngredients *in, const PapaModel *const *model
     return PAPA_OK;
 }
 
-PapaStatus papa_ingredients_open(PapaIngredients **out, const PapaModel *const *models, int n, const PapaModel *base)
+static PapaStatus pair_all(PapaIngredients *in)
+{
+    size_t n_places = 0;
+    PAPA_TRY(papa_onnx_tensors(&in->places, &n_places, &in->arena, in->ones[0].onnx));
+    in->n_places = (int64_t)n_places;
+    for (int k = 1; k < papa_ones(in); k++) {
+        PAPA_TRY(pair_with_first(in, &in->ones[k]));
+        in->models[k].tensors = in->ones[k].tensors;
+    }
+    return PAPA_OK;
+}
+
+static PapaStatus open_models(PapaIngredients **out, const PapaModel *const *models, int n, const PapaModel *base, bool paired)
 {
     *out = NULL;
     if (n < 1)
@@ -249,22 +261,27 @@ PapaStatus papa_ingredients_open(PapaIngredients **out, const PapaModel *const *
     if (!in)
         return papa_fail_memory(sizeof *in, "models to merge");
     PapaStatus status;
-    size_t n_places = 0;
     in->n = n;
     in->has_base = base != NULL;
     PAPA_GOTO(take_models(in, models, base));
     PAPA_GOTO(check_twice(in));
-    PAPA_GOTO(papa_onnx_tensors(&in->places, &n_places, &in->arena, in->ones[0].onnx));
-    in->n_places = (int64_t)n_places;
-    for (int k = 1; k < papa_ones(in); k++) {
-        PAPA_GOTO(pair_with_first(in, &in->ones[k]));
-        in->models[k].tensors = in->ones[k].tensors;
-    }
+    if (paired)
+        PAPA_GOTO(pair_all(in));
     *out = in;
     in = NULL;
 out:
     papa_ingredients_close(in);
     return status;
+}
+
+PapaStatus papa_ingredients_open(PapaIngredients **out, const PapaModel *const *models, int n, const PapaModel *base)
+{
+    return open_models(out, models, n, base, true);
+}
+
+PapaStatus papa_ingredients_open_unpaired(PapaIngredients **out, const PapaModel *const *models, int n)
+{
+    return open_models(out, models, n, NULL, false);
 }
 
 void papa_ingredients_close(PapaIngredients *in)

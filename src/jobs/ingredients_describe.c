@@ -1,6 +1,7 @@
 /* What a merged file says of the files that it was made of. */
 #include "jobs/ingredient.h"
 
+#include "base/text.h"
 #include "base/threads.h"
 
 #include <math.h>
@@ -101,17 +102,11 @@ static void put_string(FILE *to, const char *text)
     putc('"', to);
 }
 
-/* The fewest digits that read back as the same double. Nothing where it is NaN. */
 static void put_number(FILE *to, const char *key, double value)
 {
-    char text[32];
-    for (int digits = 6; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, value);
-        if (strtod(text, NULL) == value)
-            break;
-    }
+    char text[PAPA_DOUBLE_BYTES];
     if (!isnan(value))
-        fprintf(to, ",\"%s\":%s", key, text);
+        fprintf(to, ",\"%s\":%s", key, papa_double_text(text, value));
 }
 
 static void put_ingredient(FILE *to, const Hashes *hashes, int k, const double *weights, const PapaScore *val)

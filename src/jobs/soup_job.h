@@ -29,11 +29,17 @@ void papa_soup_set_weights(const PapaSoupJob *job, const double *weights);
  * must outlive the edit's writing. */
 PapaStatus papa_soup_merge(PapaEdit **edit, PapaMerge **merge, const PapaSoupJob *job, const PapaMergeOptions *options);
 
-/* Sets the metadata as job->report and options say, and writes options->out, if there is one. */
+/* What the result's file says about itself, as report and options have it. Free it. */
+PapaStatus papa_soup_metadata(PapaMetadata *out, const PapaSoupJob *job);
+
+/* Sets that, and writes options->out, if there is one. */
 PapaStatus papa_soup_finish(const PapaSoupJob *job, PapaEdit *edit);
 
 /* The ensemble's file. Scores, and its weights, are taken from the report. Does nothing where there is no options->out. */
 PapaStatus papa_soup_write_ensemble(const PapaSoupJob *job);
+
+/* The soup without images. */
+PapaStatus papa_soup_write(const PapaSoupJob *job);
 
 /* All methods, where options->judge.data is set: chooses, merges, re-estimates or repairs, scores, fills the report and writes. soup_data.c. */
 PapaStatus papa_soup_with_data(const PapaSoupJob *job);

@@ -141,6 +141,11 @@ static PapaStatus find_logits(PapaHead *head, const Onnx__GraphProto *graph)
                                    : papa_fail(PAPA_ERR_UNSUPPORTED, "%s: a final softmax over axis %lld is no classifier's", papa_node_label(maker), (long long)axis);
 }
 
+PapaStatus papa_model_find_logits(PapaHead *head, const PapaModel *model)
+{
+    return find_logits(head, papa_onnx_graph(model->onnx));
+}
+
 /* Arithmetic on the input as it comes is a normalisation. */
 static const char *input_arithmetic(const Onnx__GraphProto *graph, const char *input)
 {

@@ -90,6 +90,10 @@ PapaStatus papa_model_init_params(const PapaModel *model, float *store, uint64_t
 
 PapaStatus papa_model_head(PapaHead *out, const PapaModel *model, const char *output_name);
 
+/* The part of it that asks only what makes head->output: logits, softmax, softmax_axis, squashed. Errors: PAPA_ERR_UNSUPPORTED (a softmax over
+ * another axis). */
+PapaStatus papa_model_find_logits(PapaHead *head, const PapaModel *model);
+
 /* ---------------------------------------------------------------- export */
 
 /* The input's normalisation, as Mul and Add in front of the network: per channel x * scale + shift. */
