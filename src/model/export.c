@@ -85,6 +85,16 @@ static int weight_type(const PapaModel *model, const Onnx__NodeProto *node)
     return ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT;
 }
 
+void papa_model_round_made(const PapaModel *model, const PapaParam *param, float *values)
+{
+    int type = weight_type(model, param->made_for);
+    for (int64_t i = 0; i < param->count; i++) {
+        double raw; /* room for any float type */
+        papa_floats_to_raw(&raw, type, &values[i], 1);
+        papa_raw_to_floats(&values[i], type, &raw, 1);
+    }
+}
+
 /* A new initializer, and the layer's node with one input more. */
 static PapaStatus add_bias(Export *x, const PapaParam *param, const float *values)
 {

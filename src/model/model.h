@@ -111,4 +111,7 @@ PapaStatus papa_model_edit(PapaEdit **out, const PapaModel *model, const float *
  * bit, and a bias for each layer that store has one for where the file has none. */
 PapaStatus papa_model_edit_params(PapaEdit *edit, const PapaModel *model, const float *store, const float *before);
 
+/* Rounds the values of a bias that the file lacks to the type that they would be written in. */
+void papa_model_round_made(const PapaModel *model, const PapaParam *param, float *values);
+
 #endif
