@@ -27,6 +27,7 @@ typedef enum PapaRngUse {
     PAPA_RNG_SAMPLE,   /* the batches that REPAIR measures on; a = batch */
     PAPA_RNG_TEST,     /* the test suites' own */
     PAPA_RNG_MERGE,    /* which differences DARE keeps of model `member`; a = tensor, b = what the number of a block of four has above 32 bits */
+    PAPA_RNG_MATCH,    /* the order in which units are matched; a = search, b = sweep */
 } PapaRngUse;
 
 /* member counts from 0; streams of the whole population use -1. */
