@@ -117,26 +117,7 @@ static PapaStatus check_finite(const PapaProof *proof, const double *outputs, co
 
 /* ---------------------------------------------------------------- opening */
 
-/* The parameters, and what else groups permute. */
-static PapaStatus find_tensors(PapaProof *proof, const PapaGroups *groups, const char **outputs, int n_outputs)
-{
-    const Onnx__TensorProto **kept = PAPA_NEW_ARRAY(&proof->arena, const Onnx__TensorProto *, groups->n_tensors);
-    int n = 0;
-    if (!kept)
-        return PAPA_ERR_MEMORY;
-    for (int g = 0; g < groups->n_groups; g++)
-        for (int k = 0; k < groups->groups[g].n_slots; k++) {
-            const PapaGroupTensor *tensor = &groups->tensors[groups->groups[g].slots[k].tensor];
-            bool known = tensor->role != PAPA_ROLE_NONE;
-            for (int i = 0; i < n && !known; i++)
-                known = kept[i] == tensor->tensor;
-            if (!known)
-                kept[n++] = tensor->tensor;
-        }
-    return papa_model_find_params(&proof->model, outputs, n_outputs, &(PapaModelSelection){.cut = true, .kept = kept, .n_kept = n, .decay_all = true});
-}
-
-static PapaStatus compile(PapaProof *proof, const PapaGroups *groups)
+static PapaStatus compile(PapaProof *proof, const PapaShape *input_shapes)
 {
     const Onnx__GraphProto *graph = papa_onnx_graph(proof->model.onnx);
     const int n_outputs = (int)graph->n_output;
@@ -145,8 +126,8 @@ static PapaStatus compile(PapaProof *proof, const PapaGroups *groups)
         return PAPA_ERR_MEMORY;
     for (int i = 0; i < n_outputs; i++)
         outputs[i] = graph->output[i]->name;
-    PAPA_TRY(find_tensors(proof, groups, outputs, n_outputs));
-    PAPA_TRY(papa_net_compile(&proof->net, &proof->model, &(PapaNetOptions){.mode = PAPA_MODE_INFER, .input_shapes = groups->input_shapes, .outputs = outputs,
+    PAPA_TRY(papa_model_find_params(&proof->model, outputs, n_outputs, &(PapaModelSelection){.cut = true, .decay_all = true}));
+    PAPA_TRY(papa_net_compile(&proof->net, &proof->model, &(PapaNetOptions){.mode = PAPA_MODE_INFER, .input_shapes = input_shapes, .outputs = outputs,
         .n_outputs = n_outputs, .cut = true}, proof->main.dev));
     for (int i = 0; i < papa_net_outputs(proof->net); i++) {
         const PapaShape shape = papa_net_output_shape(proof->net, i);
@@ -174,10 +155,10 @@ static PapaStatus draw_inputs(PapaProof *proof)
     return PAPA_OK;
 }
 
-static PapaStatus open_proof(PapaProof *proof, const PapaGroups *groups)
+static PapaStatus open_proof(PapaProof *proof, const PapaShape *input_shapes)
 {
     PAPA_TRY(papa_device_open_reference(&proof->main.dev, proof->threads));
-    PAPA_TRY(compile(proof, groups));
+    PAPA_TRY(compile(proof, input_shapes));
     PAPA_TRY(draw_inputs(proof));
     PAPA_TRY(runner_open(&proof->main, proof, proof->threads));
     proof->numbers = PAPA_NEW_ARRAY(&proof->arena, float, proof->model.store.n_total + 1);
@@ -201,9 +182,10 @@ PapaStatus papa_proof_open(PapaProof **out, const PapaOnnx *onnx, const PapaProo
     if (!proof)
         return papa_fail_memory(sizeof *proof, "a proof");
     *proof = (PapaProof){.model = {.onnx = (PapaOnnx *)onnx}, .seed = options->seed, .threads = options->threads, .hooks = options->hooks};
+    /* Of the groups only the shapes are wanted, which are for the derivation to choose. */
     PapaStatus status = papa_groups_derive(&groups, onnx, &(PapaGroupsOptions){options->input_shapes, options->n_input_shapes});
     if (status == PAPA_OK)
-        status = open_proof(proof, groups);
+        status = open_proof(proof, groups->input_shapes);
     papa_groups_free(groups);
     if (status != PAPA_OK) {
         papa_proof_close(proof);

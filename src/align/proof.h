@@ -25,9 +25,8 @@ PapaStatus papa_proof_open(PapaProof **out, const PapaOnnx *onnx, const PapaProo
 void papa_proof_close(PapaProof *proof);
 
 /* The largest difference of an output, relative to the largest element of that output, with other numbers in the tensors than the file's: replace
- * changes one tensor's, given as the file has them, or leaves them. Called for every float tensor that the network learned (that has a role), and for
- * those without a role that units have a part in: a constant factor for each channel, say. NaN counts as infinite. Uses all threads, and
- * is no call to be made from several of them. */
+ * changes one tensor's, given as the file has them, or leaves them. Called for every float tensor that an operator's row gives a role (PapaRole): units
+ * have no part in others. NaN counts as infinite. */
 typedef PapaStatus papa_proof_replace_fn(void *context, const Onnx__TensorProto *tensor, float *values, int64_t n);
 PapaStatus papa_proof_difference(double *out, PapaProof *proof, papa_proof_replace_fn *replace, void *context);
 

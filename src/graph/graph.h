@@ -135,8 +135,6 @@ typedef struct PapaGraphOptions {
     PapaMode mode;
     bool frozen_stats, no_dropout;
     bool opaque;                /* to look at a graph: nodes that we lack, or can't run, become papa_op_opaque. To run it: papa_graph_cut */
-    const Onnx__TensorProto *const *kept; /* float tensors that stay PAPA_VALUE_TENSOR though they have no role, so that nothing made of them is folded */
-    int n_kept;
     const char *const *outputs; /* values to compute; NULL: the graph's outputs */
     int n_outputs;
 } PapaGraphOptions;

@@ -450,15 +450,7 @@ static PapaStatus read_constant(PapaGraph *graph, PapaValue *value)
     return PAPA_OK;
 }
 
-static bool is_kept(const PapaGraphOptions *options, const PapaValue *value)
-{
-    for (int i = 0; i < options->n_kept; i++)
-        if (options->kept[i] == value->tensor)
-            return true;
-    return false;
-}
-
-static PapaStatus find_roles(PapaGraph *graph, const PapaGraphOptions *options)
+static PapaStatus find_roles(PapaGraph *graph)
 {
     RoleState *states = PAPA_NEW_ARRAY(&graph->arena, RoleState, graph->n_values);
     bool *read = PAPA_NEW_ARRAY(&graph->arena, bool, graph->n_values);
@@ -491,7 +483,7 @@ static PapaStatus find_roles(PapaGraph *graph, const PapaGraphOptions *options)
         read[graph->outputs[i]->index] = true;
     for (int i = 0; i < graph->n_values; i++) {
         PapaValue *value = graph->values[i];
-        if (value->kind == PAPA_VALUE_TENSOR && value->role == PAPA_ROLE_NONE && read[i] && !is_kept(options, value))
+        if (value->kind == PAPA_VALUE_TENSOR && value->role == PAPA_ROLE_NONE && read[i])
             PAPA_TRY(read_constant(graph, value));
     }
     return PAPA_OK;
@@ -575,7 +567,7 @@ static PapaStatus read_graph(Reader *r, const PapaGraphOptions *options)
             PAPA_TRY(add_node(r, order.nodes[i]));
     for (int i = 0; i < n_outputs; i++)
         graph->outputs[graph->n_outputs++] = papa_names_get(&r->values, outputs[i]);
-    return find_roles(graph, options);
+    return find_roles(graph);
 }
 
 PapaStatus papa_graph_read(PapaGraph **out, const PapaOnnx *onnx, const PapaGraphOptions *options)

@@ -263,15 +263,7 @@ static void mark_normalizations(const PapaGraph *graph, Mark *marks)
     }
 }
 
-static bool has_entry(const PapaValue *value, const PapaModelSelection *selection)
-{
-    bool has = value->role != PAPA_ROLE_NONE;
-    for (int i = 0; i < selection->n_kept && !has; i++)
-        has = selection->kept[i] == value->tensor;
-    return has && value->kind == PAPA_VALUE_TENSOR;
-}
-
-static PapaStatus add_params(PapaModel *model, const PapaGraph *graph, const PapaModelSelection *selection)
+static PapaStatus add_params(PapaModel *model, const PapaGraph *graph)
 {
     Mark *marks = PAPA_NEW_ARRAY(&model->arena, Mark, graph->n_values);
     if (!marks)
@@ -279,7 +271,7 @@ static PapaStatus add_params(PapaModel *model, const PapaGraph *graph, const Pap
     mark_normalizations(graph, marks);
     for (int i = 0; i < graph->n_values; i++) {
         const PapaValue *value = graph->values[i];
-        if (!has_entry(value, selection))
+        if (value->kind != PAPA_VALUE_TENSOR || value->role == PAPA_ROLE_NONE)
             continue;
         model->params[model->n_params++] = (PapaParam){
             .name = value->name, .tensor = value->tensor, .shape = value->shape, .role = value->role, .fan_in = value->fan_in,
@@ -356,7 +348,7 @@ PapaStatus papa_model_find_params(PapaModel *model, const char *const *outputs, 
 {
     PapaGraph *graph = NULL;
     PAPA_TRY(papa_graph_read(&graph, model->onnx, &(PapaGraphOptions){.mode = selection->cut ? PAPA_MODE_INFER : PAPA_MODE_TRAIN, .outputs = outputs,
-        .n_outputs = n_outputs, .opaque = selection->cut, .kept = selection->kept, .n_kept = selection->n_kept}));
+        .n_outputs = n_outputs, .opaque = selection->cut}));
     PapaStatus status = PAPA_OK;
     model->n_params = 0;
     model->has_statistics = false;
@@ -364,7 +356,7 @@ PapaStatus papa_model_find_params(PapaModel *model, const char *const *outputs, 
     model->params = PAPA_NEW_ARRAY(&model->arena, PapaParam, graph->n_values + graph->n_nodes);
     if (!model->params)
         PAPA_GOTO(PAPA_ERR_MEMORY);
-    PAPA_GOTO(add_params(model, graph, selection));
+    PAPA_GOTO(add_params(model, graph));
     PAPA_GOTO(select_trained(model, selection));
     if (selection->make_biases)
         PAPA_GOTO(add_made_biases(model));

@@ -1,7 +1,7 @@
 /* A model: an ONNX file, the table of its parameters, and how it reads images.
  *
  * The table is the meeting point of everything that averages, trains, aligns or exports: each float tensor of the file that an
- * operator's row gives a role has one entry and one place in the flat store. Constants (a Clip bound, an attention scale) are not in it, unless asked for.
+ * operator's row gives a role has one entry and one place in the flat store. Constants (a Clip bound, an attention scale) are not in it.
  *
  * Order in the store: trained tensors that decay, trained tensors that don't, then statistics and frozen tensors. Each starts at a
  * multiple of PAPA_STORE_ALIGN elements; the gaps hold zeros for ever, so that every pass over a member is one loop over flat memory. */
@@ -65,8 +65,6 @@ typedef struct PapaModelSelection {
     bool freeze_bn;             /* BatchNormalization's tensors are not trained, its statistics not updated */
     bool decay_all;             /* false: normalisation tensors and biases stand behind n_decayed */
     bool cut;                   /* nodes that are not understood are cut out (papa_graph_cut), of networks in inference; compile with `cut` too */
-    const Onnx__TensorProto *const *kept; /* float tensors that have an entry in the table, PAPA_ROLE_NONE and not trained, though no row gives them a role */
-    int n_kept;
     bool make_biases;           /* a bias for each layer that REPAIR corrects and that has none: frozen at 0 in training */
 } PapaModelSelection;
 

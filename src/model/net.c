@@ -188,25 +188,14 @@ static PapaStatus check_outputs(const PapaNet *net)
 
 static PapaStatus read_graph(PapaNet *net, const PapaNetOptions *options)
 {
-    const PapaModel *model = net->model;
-    const Onnx__TensorProto **kept = calloc((size_t)model->n_params + 1, sizeof *kept);
-    if (!kept)
-        return papa_fail_memory((size_t)model->n_params * sizeof *kept, "a network");
-    PapaGraphOptions how = {
+    return papa_graph_read(&net->graph, net->model->onnx, &(PapaGraphOptions){
         .mode = options->mode,
-        .frozen_stats = model->frozen_statistics,
+        .frozen_stats = net->model->frozen_statistics,
         .no_dropout = options->no_dropout,
         .opaque = options->cut,
-        .kept = kept,
-        .outputs = options->outputs ? options->outputs : (const char *const[]){model->head.logits},
+        .outputs = options->outputs ? options->outputs : (const char *const[]){net->model->head.logits},
         .n_outputs = options->outputs ? options->n_outputs : 1,
-    };
-    for (int i = 0; i < model->n_params; i++)
-        if (model->params[i].role == PAPA_ROLE_NONE)
-            kept[how.n_kept++] = model->params[i].tensor;
-    PapaStatus status = papa_graph_read(&net->graph, model->onnx, &how);
-    free(kept);
-    return status;
+    });
 }
 
 /* To the graph as it will be executed. */

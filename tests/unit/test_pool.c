@@ -92,6 +92,13 @@ static void check_pool(Kind kind, const PapaPool2d *p)
         CHECK_OK(forward(three_threads, kind, p, y3, NULL, x));
         check_same("y without argmax", y, y3, (size_t)n_y * sizeof *y);
     }
+    double *y_double = poisoned_double(n_y, false);
+    memset(argmax3, 0x55, (size_t)n_y * sizeof *argmax3);
+    CHECK_OK(kind == MAX ? papa_maxpool_fwd_ref(in_double, p, (PapaReal *)y_double, argmax3, (const PapaReal *)wide)
+                         : papa_avgpool_fwd_ref(in_double, p, (PapaReal *)y_double, (const PapaReal *)wide));
+    check_near_double("y in double", y_double, want, n_y, false, kind == MAX ? 0 : IN_DOUBLE);
+    if (kind == MAX)
+        check_same("argmax in double", argmax, argmax3, (size_t)n_y * sizeof *argmax);
     if (n_x < 1500) {
         reference_backward(kind, p, dx_want, wide, dy, n_x, n_y);
         for (int accumulate = 0; accumulate < 2; accumulate++) {
@@ -103,7 +110,7 @@ static void check_pool(Kind kind, const PapaPool2d *p)
             free(dx), free(dx3);
         }
     }
-    free(x), free(dy), free(y), free(y3), free(argmax), free(argmax3), free(wide), free(want), free(dx_want);
+    free(x), free(dy), free(y), free(y3), free(argmax), free(argmax3), free(wide), free(want), free(dx_want), free(y_double);
 }
 
 static void test_shapes(void)
