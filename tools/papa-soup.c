@@ -154,7 +154,6 @@ static int check_action(const CliProgram *program, const Settings *s, int action
         {s->given.weights, "--weights", "the mean, --method task, ties, dare, dare-ties, and --ensemble", BIT(PAPA_SOUP_MEAN) | DIFFERENCES | BIT(PAPA_SOUP_ENSEMBLE)},
         {s->given.any_sum, "--any-sum", "the mean and --ensemble", BIT(PAPA_SOUP_MEAN) | BIT(PAPA_SOUP_ENSEMBLE)},
         {s->given.base, "--base", "--method task, ties, dare, dare-ties, stock and wise-ft", BASED},
-        {s->given.t && (s->given.lerp || s->given.slerp), "--t", "--method lerp and slerp, which have no other", 0},
         {s->given.t, "--t", "--method wise-ft, lerp and slerp", BIT(PAPA_SOUP_WISE_FT) | BIT(PAPA_SOUP_LERP) | BIT(PAPA_SOUP_SLERP)},
         {s->given.scale, "--scale", "--method task, ties, dare and dare-ties", DIFFERENCES},
         {s->given.density, "--density", "--method ties, dare and dare-ties", DIFFERENCES & ~BIT(PAPA_SOUP_TASK)},
@@ -168,6 +167,8 @@ static int check_action(const CliProgram *program, const Settings *s, int action
         {s->given.repair, "--repair", "soups", SOUPS},
         {s->given.bn, "--recalibrate-bn", "soups and --path", SOUPS | BIT(PATH)},
     };
+    if (s->given.t && (s->given.lerp || s->given.slerp))
+        return cli_usage_error(program, "%s and --t exclude each other", option);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i].given && !(all[i].actions & BIT(action)))
             return cli_usage_error(program, "%s goes with %s, not with %s", all[i].option, all[i].with, option ? option : "the mean");
