@@ -113,7 +113,7 @@ void cli_table_row(CliTable *table, const char *label, ...) __attribute__((senti
 /* Prints to stdout and frees. */
 void cli_table_print(CliTable *table);
 
-/* A number as the tables show it; "-" for NaN. The text is valid until the next four calls. */
+/* A number as the tables show it; "-" for NaN. The text is valid until the next eight calls. */
 const char *cli_percent(double fraction);
 const char *cli_number(double x, int digits);
 

@@ -8,8 +8,8 @@
 #include <string.h>
 
 #define WIDTH 960
-#define HEIGHT 430
-#define TOP 92            /* of the panels */
+#define HEIGHT 444
+#define TOP 90            /* of the panels */
 #define PANEL_HEIGHT 250
 #define PANEL_WIDTH 390
 #define LEFT 70           /* of the first panel */
@@ -20,6 +20,7 @@
 #define PLAIN "#d1495b"
 #define ALIGNED "#00798c"
 #define MOST_TICKS 12
+#define MOST_LETTERS 28   /* of a model's name */
 
 /* ---------------------------------------------------------------- text */
 
@@ -50,6 +51,21 @@ static void put_text(FILE *to, const char *text)
             fwrite(c, 1, (size_t)n, to);
         c += n ? n : 1;
     }
+}
+
+/* The end of a long one, which must not run into its neighbour. */
+static void put_name(FILE *to, const char *name)
+{
+    const char *at = name;
+    int left = 0;
+    for (const char *c = name; *c; c++)
+        left += (*c & 0xc0) != 0x80;
+    bool is_cut = left > MOST_LETTERS;
+    for (; *at && left >= MOST_LETTERS && is_cut; at++)
+        left -= (at[1] & 0xc0) != 0x80;
+    if (is_cut)
+        fputs("…", to);
+    put_text(to, at);
 }
 
 /* ---------------------------------------------------------------- axes */
@@ -127,7 +143,7 @@ static void put_axes(FILE *to, const Panel *panel, const PapaPathPicture *pictur
     for (int end = 0; end < 2; end++) {
         fprintf(to, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"%s\" font-size=\"12\" fill=\"" INK "\">", at_x(panel, end), TOP + PANEL_HEIGHT + 40,
             end ? "end" : "start");
-        put_text(to, names[end]);
+        put_name(to, names[end]);
         fputs("</text>\n", to);
     }
 }
@@ -179,7 +195,7 @@ static void put_legend(FILE *to, const PapaPathPicture *picture)
 {
     const PapaPathReport *report = picture->report;
     for (int aligned = 0; aligned <= picture->aligned; aligned++) {
-        double barrier = aligned ? report->barrier_aligned : report->barrier, y = 30 + 20 * aligned, x = LEFT + PANEL_WIDTH + GAP;
+        double barrier = aligned ? report->barrier_aligned : report->barrier, y = 28 + 19 * aligned, x = LEFT + PANEL_WIDTH + GAP;
         const char *colour = aligned ? ALIGNED : PLAIN;
         fprintf(to, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" stroke-width=\"2.2\"/>\n", x, y - 4, x + 28, y - 4, colour);
         fprintf(to, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.2\" fill=\"white\" stroke=\"%s\" stroke-width=\"1.8\"/>\n", x + 14, y - 4, colour);
@@ -198,10 +214,7 @@ static void put_head(FILE *to, const PapaPathPicture *picture)
     fputs(" to ", to);
     put_text(to, picture->second);
     fprintf(to, "</title>\n<rect width=\"%d\" height=\"%d\" fill=\"#ffffff\"/>\n", WIDTH, HEIGHT);
-    fprintf(to, "<text x=\"%d\" y=\"30\" font-size=\"17\" font-weight=\"600\" fill=\"" INK "\">The straight line between two networks</text>\n", LEFT);
-    fprintf(to, "<text x=\"%d\" y=\"50\" font-size=\"12\" fill=\"" PALE "\">", LEFT);
-    put_text(to, picture->images);
-    fputs(picture->recalibrated ? ", BatchNormalization re-estimated on the way</text>\n" : "</text>\n", to);
+    fprintf(to, "<text x=\"%d\" y=\"38\" font-size=\"17\" font-weight=\"600\" fill=\"" INK "\">The straight line between two networks</text>\n", LEFT);
     put_legend(to, picture);
 }
 
@@ -220,7 +233,9 @@ static void put_all(FILE *to, const PapaPathPicture *picture)
         fprintf(to, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\" font-size=\"12\" fill=\"" PALE "\">t, of (1 − t) first + t second</text>\n",
             at_x(&panels[i], .5), TOP + PANEL_HEIGHT + 62);
     }
-    fputs("</svg>\n", to);
+    fprintf(to, "<text x=\"%d\" y=\"%d\" font-size=\"12\" fill=\"" PALE "\">", LEFT, HEIGHT - 14);
+    put_text(to, picture->images);
+    fputs(picture->recalibrated ? "; BatchNormalization's statistics re-estimated between the ends</text>\n</svg>\n" : "</text>\n</svg>\n", to);
 }
 
 PapaStatus papa_path_svg_write(const PapaPathPicture *picture, const char *path)
