@@ -224,8 +224,6 @@ static PapaStatus find_moved(bool **out, const PapaIngredients *in, const int64_
 
 static PapaStatus take_groups(PapaIngredients *in, const PapaGroups *groups)
 {
-    if (in->groups == groups)
-        return PAPA_OK;
     if (!in->of_groups && !(in->of_groups = PAPA_NEW_ARRAY(&in->arena, int, in->n_places)))
         return PAPA_ERR_MEMORY;
     for (int64_t i = 0; i < in->n_places; i++)
