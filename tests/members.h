@@ -93,6 +93,7 @@ static inline void members_open(PapaModel *models[N_MEMBERS], MemberKind kind)
         o.batch = 20;
         o.val_fraction = .1f;
         o.lr = .05f;
+        o.device.device = "cpu";
         o.device.threads = 2;
         o.device.deterministic = true;
         members_train(start, o); /* what they have in common */

@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* One batch of held-out images through a network that is trained. */
 typedef struct Learning {
@@ -169,12 +170,64 @@ static PapaStatus open_learning(PapaJudge *j)
     return papa_judge_store(j, &l->store);
 }
 
+/* ---------------------------------------------------------------- what stores don't hold */
+
+static bool is_param(const PapaModel *model, const Onnx__TensorProto *tensor)
+{
+    for (int i = 0; i < model->n_params; i++)
+        if (model->params[i].tensor == tensor)
+            return true;
+    return false;
+}
+
+/* Whether model k has other numbers for a tensor of the first one. One that it lacks is the first one's. */
+static PapaStatus differs(bool *out, const PapaJudge *j, int k, const Onnx__TensorProto *tensor)
+{
+    int64_t n = papa_tensor_count(tensor);
+    float *mine = malloc((size_t)n * sizeof *mine + 1), *theirs = malloc((size_t)n * sizeof *theirs + 1);
+    PapaStatus status = mine && theirs ? PAPA_OK : papa_fail_memory(2 * (size_t)n * sizeof *mine, "a constant");
+    *out = false;
+    if (status == PAPA_OK)
+        status = papa_ingredients_read(j->ingredients, 0, tensor, mine, n);
+    if (status == PAPA_OK && papa_ingredients_read(j->ingredients, k, tensor, theirs, n) == PAPA_OK)
+        *out = memcmp(mine, theirs, (size_t)n * sizeof *mine) != 0;
+    free(mine);
+    free(theirs);
+    return status;
+}
+
+/* Constants of the network (an attention's scale, say) are merged, but not judged. */
+static PapaStatus remark_constants(const PapaJudge *j)
+{
+    PapaArena arena = PAPA_ARENA_INIT;
+    PapaTensorPlace *places;
+    size_t n_places;
+    int n_models = papa_ingredients_count(j->ingredients) + papa_ingredients_has_base(j->ingredients), n_differ = 0;
+    const char *first = NULL;
+    PapaStatus status = papa_onnx_tensors(&places, &n_places, &arena, j->model->onnx);
+    for (size_t i = 0; status == PAPA_OK && i < n_places; i++) {
+        bool found = false;
+        if (!papa_type_is_float(places[i].tensor->data_type) || is_param(j->model, places[i].tensor))
+            continue;
+        for (int k = 1; k < n_models && !found && status == PAPA_OK; k++)
+            status = differs(&found, j, k, places[i].tensor);
+        n_differ += found;
+        first = found && !first ? places[i].path : first;
+    }
+    if (status == PAPA_OK && n_differ)
+        papa_remark(j->hooks, "%d constant%s that the models don't agree on (%s): all networks are scored with what %s has", n_differ,
+            n_differ > 1 ? "s" : "", first, papa_onnx_path(j->model->onnx));
+    papa_arena_free(&arena);
+    return status;
+}
+
 static PapaStatus open_all(PapaJudge *j)
 {
     PAPA_TRY(check_options(&j->options));
     PAPA_TRY(papa_model_share(&j->model, papa_ingredients_model(j->ingredients, 0)));
     PapaModelSelection selection = {.output = j->options.output, .decay_all = true, .make_biases = j->needs.statistics};
     PAPA_TRY(papa_model_select(j->model, &selection));
+    PAPA_TRY(remark_constants(j));
     PAPA_TRY(open_data(j));
     PAPA_TRY(open_scoring(j));
     size_t bytes = (size_t)j->model->store.n_total * sizeof *j->host;

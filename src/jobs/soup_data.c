@@ -1,10 +1,12 @@
 /* Soups with images: the methods that choose by them, statistics, scores.
  *
+ * All models are in the device's memory where the method chooses, REPAIR looks at them, or an ensemble is scored; else one at a time.
  * What is chosen are weights: the merge itself is the same streaming one that needs no images, rounded once, to each tensor's own type. The network that is
  * scored is read from what will be written; tensors that statistics or REPAIR change are then set in its place. */
 #include "jobs/judge.h"
 #include "jobs/soup_choose.h"
 #include "jobs/soup_job.h"
+#include "train/train_options.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -187,6 +189,9 @@ static PapaStatus correct(Merging *m, bool *changed)
     PapaSoupReport *report = m->job->report;
     bool repairs = o->repair != PAPA_REPAIR_NONE && (papa_judge_layers(m->judge) || papa_judge_has_statistics(m->judge));
     *changed = false;
+    if (o->repair != PAPA_REPAIR_NONE && (is_one_model(m) || !repairs))
+        papa_remark(m->job->hooks, "nothing is repaired: %s",
+            repairs ? "the result is one of the models as it is" : "the network has no layer that could be corrected, and no statistics");
     if (is_one_model(m) || (!repairs && !(o->recalibrate && papa_judge_has_statistics(m->judge))))
         return PAPA_OK;
     PAPA_TRY(score_result(m, &report->held_out_plain, &report->test_plain));

@@ -266,6 +266,46 @@ static void sets(void)
     close_bench(&b);
 }
 
+static void count_remarks(void *context, const char *line)
+{
+    if (strstr(line, "don't agree on"))
+        ++*(int *)context;
+}
+
+/* A bound that is no parameter: stores don't hold it, and the judge says so where it matters. */
+static void constants(void)
+{
+    char paths[3][512];
+    PapaModel *models[3];
+    for (int k = 0; k < 3; k++) {
+        Build b = build_begin();
+        snprintf(paths[k], sizeof paths[k], "%s", scratch("bound-%d.onnx", k));
+        build_input(&b, "image", 4, (int64_t[]){-1, 1, SIDE, SIDE});
+        build_node(&b, "Flatten", "image", "f");
+        build_tensor(&b, "least", 0, NULL, (float[]){k == 2 ? -3 : -2});
+        build_node(&b, "Clip", "f least", "c");
+        build_random(&b, "w", 2, (int64_t[]){SIDE * SIDE, CLASSES}, .1);
+        build_node(&b, "Gemm", "c w", "logits");
+        build_output(&b, "logits", 2);
+        build_write(&b, paths[k]);
+        CHECK_OK(papa_model_open(&models[k], paths[k]));
+    }
+    PapaJudgeOptions options = members_judge();
+    for (int k = 1; k < 3; k++) {
+        int n_remarks = 0;
+        PapaHooks hooks = {.context = &n_remarks, .remark = count_remarks};
+        PapaIngredients *ingredients;
+        PapaJudge *judge;
+        CHECK_OK(papa_ingredients_open(&ingredients, (const PapaModel *const[]){models[0], models[k]}, 2, NULL));
+        CHECK_OK(papa_judge_open(&judge, ingredients, &options, &(PapaJudgeNeeds){0}, &hooks));
+        CHECK(n_remarks == (k == 2), "%d remarks about model %d", n_remarks, k);
+        papa_judge_close(judge);
+        papa_ingredients_close(ingredients);
+    }
+    for (int k = 0; k < 3; k++)
+        papa_model_close(models[k]);
+}
+
 static void stopping(void)
 {
     Bench b = {0};
@@ -298,6 +338,7 @@ int main(void)
     batches();
     refusals();
     sets();
+    constants();
     stopping();
     return check_result();
 }
