@@ -15,7 +15,7 @@ void papa_match_free(PapaMatch *match)
 /* ---------------------------------------------------------------- weight matching */
 
 /* The first search goes outward from what is known at the network's front, the second from its end, the others sweep at random from the identity. */
-static PapaStatus search(PapaMatchState *state, PapaMatchTensors b, int k, int *sweeps)
+PapaStatus papa_match_search(PapaMatchState *state, PapaMatchTensors b, int k, int *sweeps)
 {
     bool gained = true;
     papa_match_restart(state, b);
@@ -32,14 +32,12 @@ static PapaStatus search(PapaMatchState *state, PapaMatchTensors b, int k, int *
     return PAPA_OK;
 }
 
-static PapaStatus search_all(PapaMatch *out, PapaMatchState *state, PapaMatchTensors b)
+PapaStatus papa_match_search_all(PapaMatch *out, PapaMatchState *state, PapaMatchTensors b, PapaMatchMeter *meter)
 {
-    PapaMatchMeter meter;
-    papa_match_meter_begin(&meter, state->options);
     out->before = out->objective = papa_match_total(state->setup, state->a, b);
     for (int k = 0; k < state->options->restarts; k++) {
         int sweeps;
-        PAPA_TRY(search(state, b, k, &sweeps));
+        PAPA_TRY(papa_match_search(state, b, k, &sweeps));
         const double objective = papa_match_total(state->setup, state->a, (const float *const *)state->moved);
         if (objective > out->objective || (!k && objective == out->objective)) {
             out->objective = objective;
@@ -47,7 +45,8 @@ static PapaStatus search_all(PapaMatch *out, PapaMatchState *state, PapaMatchTen
             out->restart = k;
             papa_match_perms_copy(out->perms, state->perms, state->setup);
         }
-        papa_match_meter_tick(&meter, k + 1);
+        if (meter)
+            papa_match_meter_tick(meter, k + 1);
     }
     return PAPA_OK;
 }
@@ -58,6 +57,7 @@ PapaStatus papa_match_weights(PapaMatch *out, const PapaGroups *groups, PapaMatc
     PapaMatchSetup *setup = NULL;
     PapaMatchRoom room = {0};
     PapaMatchState state = {0};
+    PapaMatchMeter meter;
     *out = (PapaMatch){.n_groups = groups->n_groups};
     PAPA_TRY(papa_match_check_options(options));
     PAPA_GOTO(papa_match_setup(&setup, groups, (const PapaMatchTensors[]){a, b}, 2));
@@ -65,7 +65,8 @@ PapaStatus papa_match_weights(PapaMatch *out, const PapaGroups *groups, PapaMatc
     PAPA_GOTO(papa_match_room_open(&room, setup, options->dev));
     PAPA_GOTO(papa_match_begin(&state, setup, &room, options, b));
     state.a = a;
-    status = search_all(out, &state, b);
+    papa_match_meter_begin(&meter, options);
+    status = papa_match_search_all(out, &state, b, &meter);
 out:
     papa_match_end(&state);
     papa_match_room_close(&room);

@@ -35,14 +35,20 @@ void papa_match_room_close(PapaMatchRoom *room)
 /* ---------------------------------------------------------------- products
  * A library may sum in another order with another number of threads: so the rows are cut into panels, each of which one thread makes. */
 
-enum { PANEL = 128 };
+enum { WORTH_A_THREAD = 1 << 24 }; /* multiplications */
+
+/* Rows of a panel: few enough for the threads, enough to be efficient. */
+static int64_t panel_of(int64_t M)
+{
+    return M >= 2048 ? 256 : 128;
+}
 
 typedef struct Product {
     PapaDevice *one;
     const PapaMatmul *full, *rest; /* plans for a panel, and for the last one */
     float *c;
     const float *a, *b;
-    int64_t M, N, K;
+    int64_t M, N, K, panel;
     _Atomic int status;
 } Product;
 
@@ -50,8 +56,8 @@ static void make_panels(void *context, int64_t begin, int64_t end)
 {
     Product *p = context;
     for (int64_t i = begin; i < end; i++) {
-        const PapaMatmul *plan = (i + 1) * PANEL <= p->M ? p->full : p->rest;
-        PapaStatus status = PAPA_KERNEL(p->one, papa_matmul_run)(p->one, plan, p->c + i * PANEL * p->N, p->a + i * PANEL * p->K, p->b, NULL, NULL);
+        const PapaMatmul *plan = (i + 1) * p->panel <= p->M ? p->full : p->rest;
+        PapaStatus status = PAPA_KERNEL(p->one, papa_matmul_run)(p->one, plan, p->c + i * p->panel * p->N, p->a + i * p->panel * p->K, p->b, NULL, NULL);
         if (status != PAPA_OK)
             p->status = status;
     }
@@ -61,14 +67,15 @@ PapaStatus papa_match_product(PapaMatchRoom *room, float *c, const float *a, con
 {
     PapaStatus status;
     PapaMatmul *full = NULL, *rest = NULL;
-    PapaMatmulDesc desc = {.batch = 1, .M = PANEL, .N = N, .K = K, .transpose_b = transpose_b, .lda = K, .ldb = transpose_b ? K : N, .ldc = N,
+    const int64_t panel = panel_of(M);
+    PapaMatmulDesc desc = {.batch = 1, .M = panel, .N = N, .K = K, .transpose_b = transpose_b, .lda = K, .ldb = transpose_b ? K : N, .ldc = N,
         .alpha = 1, .beta = add ? 1 : 0};
     PAPA_GOTO(PAPA_KERNEL(&room->one, papa_matmul_create)(&room->one, &full, &desc));
-    desc.M = M % PANEL;
+    desc.M = M % panel;
     PAPA_GOTO(PAPA_KERNEL(&room->one, papa_matmul_create)(&room->one, &rest, &desc));
-    Product product = {.one = &room->one, .full = full, .rest = rest, .c = c, .a = a, .b = b, .M = M, .N = N, .K = K, .status = PAPA_OK};
+    Product product = {.one = &room->one, .full = full, .rest = rest, .c = c, .a = a, .b = b, .M = M, .N = N, .K = K, .panel = panel, .status = PAPA_OK};
     PAPA_GOTO(papa_device_enter(&room->one));
-    papa_ranges(room->dev, (M + PANEL - 1) / PANEL, 1, make_panels, &product);
+    papa_ranges(room->dev, (M + panel - 1) / panel, 1 + WORTH_A_THREAD / (panel * N * K + 1), make_panels, &product);
     PAPA_GOTO(papa_device_enter(room->dev));
     if (product.status != PAPA_OK)
         status = papa_fail((PapaStatus)product.status, "matching: a matrix product of %lldx%lldx%lld failed", (long long)M, (long long)N, (long long)K);

@@ -4,6 +4,14 @@
 #include <string.h>
 
 enum { TILE = 16 }; /* units that are read together: along an axis of neighbours their elements share cache lines */
+enum { WORTH_A_THREAD = 1 << 17 }; /* elements */
+
+/* Units for one thread at least, of so many columns. */
+static int64_t grain(int64_t columns)
+{
+    const int64_t units = WORTH_A_THREAD / (columns + 1);
+    return units > TILE ? units : TILE;
+}
 
 /* Neighbours along the inner of a slot's two loops. */
 typedef struct Run {
@@ -75,7 +83,7 @@ void papa_match_gather(float *to, int64_t ld, const PapaSlots *slots, int64_t n_
     const PapaDevice *dev)
 {
     Gather gather = {.to = to, .from = from, .open = open, .ld = ld, .first = first, .n = n, .slots = slots};
-    papa_ranges(dev, n_units, TILE, gather_tiles, &gather);
+    papa_ranges(dev, n_units, grain(n), gather_tiles, &gather);
 }
 
 static void scatter_units(void *context, int64_t begin, int64_t end)
@@ -104,7 +112,7 @@ void papa_match_scatter(float *to, const PapaSlots *slots, int64_t n_units, cons
     const PapaDevice *dev)
 {
     Gather scatter = {.to = to, .from = from, .ld = ld, .first = first, .n = n, .slots = slots, .perm = perm};
-    papa_ranges(dev, n_units, TILE, scatter_tiles, &scatter);
+    papa_ranges(dev, n_units, grain(n), scatter_tiles, &scatter);
 }
 
 /* ---------------------------------------------------------------- which elements are settled */

@@ -165,4 +165,39 @@ void papa_match_meter_tick(PapaMatchMeter *meter, int done);
 
 #define PAPA_MATCH_GAIN 1e-12 /* of the size of what is summed: less is rounding */
 
+/* Search number k, from the identity. */
+PapaStatus papa_match_search(PapaMatchState *state, PapaMatchTensors b, int k, int *sweeps);
+/* All of them; the best one's permutations go to out's, which are there. meter may be NULL. */
+PapaStatus papa_match_search_all(PapaMatch *out, PapaMatchState *state, PapaMatchTensors b, PapaMatchMeter *meter);
+
+/* ---------------------------------------------------------------- several models
+ * What is maximised is the sum over pairs of models of <model, model>, each as it is moved. */
+
+typedef struct PapaMatchMany {
+    PapaMatchSetup *setup;
+    PapaMatchRoom room;
+    const PapaMatchOptions *options;
+    const PapaMatchTensors *models;
+    int n;
+    PapaMatchState *states; /* by model */
+    float **others;         /* by tensor: the sum of the other models */
+    int64_t **kept;
+    PapaMatch *begun;       /* by model: permutations where the search began */
+    PapaMatch *best;        /* by model */
+    double objective, before;
+} PapaMatchMany;
+
+PapaStatus papa_match_many_begin(PapaMatchMany *many, const PapaGroups *groups, const PapaMatchTensors *models, int n, const PapaMatchOptions *options);
+void papa_match_many_end(PapaMatchMany *many); /* a zeroed one is fine */
+/* Where search k begins: 0: each matched to the first; 1: as they are given; 2 ..: each matched to another one, while there are any. */
+PapaStatus papa_match_many_start(PapaMatchMany *many, int k);
+/* Back to where it began. */
+void papa_match_many_start_again(PapaMatchMany *many);
+/* Each model in turn to the sum of the others, until none gains. */
+PapaStatus papa_match_many_ascend(PapaMatchMany *many, int k, int *rounds);
+/* Remembers where the models are, if that is the best yet. */
+void papa_match_many_keep(PapaMatchMany *many, int k, int rounds);
+/* The best, moved along so that the first model is as it was. out: as many as there are models. */
+void papa_match_many_deliver(PapaMatchMany *many, PapaMatch *out);
+
 #endif

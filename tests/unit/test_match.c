@@ -12,7 +12,6 @@ static void check_comes_back(const char *name)
     MatchTest t;
     int first = 0;
     CHECK_OK(match_test_open(&t, name, dev));
-    t.options.restarts = 2;
     float **a = match_weights_draw(t.groups, 0);
     for (uint32_t k = 0; k < SCRAMBLES; k++) {
         int64_t **perms = match_perms_draw(t.groups, k);
