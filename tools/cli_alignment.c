@@ -53,7 +53,8 @@ static void group_table(const PapaAlignReport *r, const PapaAlignModel *model)
 static void model_lines(const PapaAlignReport *r, const PapaAlignModel *model)
 {
     printf("\n%s to %s\n", model->path, r->models[0].path);
-    group_table(r, model);
+    if (r->n_groups)
+        group_table(r, model);
     printf("distance %s, aligned %s; objective %s; search %d, %d sweep%s; outputs differ by %s\n", cli_number(model->distance_before, 4),
         cli_number(model->distance_after, 4), cli_number(model->objective, 4), model->restart + 1, model->sweeps, model->sweeps == 1 ? "" : "s", tiny(model->proof));
 }

@@ -505,6 +505,15 @@ static PapaStatus add_value(const Maker *m, const PapaValue *value, bool *seen, 
     return PAPA_OK;
 }
 
+/* A product with something that no input has a part in: a weight, however many nodes it passes through. */
+static bool is_layer(const PapaNode *node)
+{
+    bool fed = false, given = false;
+    for (int i = 0; node->op->linear && i < 2 && papa_has_in(node, i); i++)
+        *(node->in[i]->fed ? &fed : &given) = true;
+    return fed && given;
+}
+
 /* What linear layers read, or make. */
 static PapaStatus add_values(const Maker *m, const PapaGraph *graph, bool made, const bool *has)
 {
@@ -512,12 +521,8 @@ static PapaStatus add_values(const Maker *m, const PapaGraph *graph, bool made, 
     PapaStatus status = seen ? PAPA_OK : papa_fail_memory((size_t)graph->n_values, "a network's units");
     for (int k = 0; k < graph->n_nodes && status == PAPA_OK; k++) {
         const PapaNode *node = graph->nodes[k];
-        PapaLinear linear;
-        if (!node->op->linear || !node->op->linear(node, &linear))
-            continue;
-        for (int i = 0; i < (made ? node->n_out : node->n_in) && status == PAPA_OK; i++)
-            if (made ? papa_has_out(node, i) : papa_has_in(node, i))
-                status = add_value(m, made ? node->out[i] : node->in[i], seen, has);
+        for (int i = 0; is_layer(node) && i < (made ? 1 : 2) && status == PAPA_OK; i++)
+            status = add_value(m, made ? node->out[0] : node->in[i], seen, has);
     }
     free(seen);
     return status;
