@@ -287,7 +287,7 @@ static void test_options(void)
 
 /* ---------------------------------------------------------------- where units stand in values */
 
-/* Channels in what the next convolution reads, and behind Flatten, 4 positions each; nothing of the layer whose output is the network's. */
+/* Channels in what the next convolution reads, and behind Flatten, 4 positions each, channels last; nothing of the layer whose output is the network's. */
 static void test_values(void)
 {
     PapaModel *model;
@@ -301,7 +301,8 @@ static void test_values(void)
     build_node(&b, "Relu", "v1", "a1");
     build_node(&b, "Conv", "a1 c2", "v2");
     build_node(&b, "Relu", "v2", "a2");
-    build_node(&b, "Flatten", "a2", "f");
+    build_ints(build_node(&b, "Transpose", "a2", "t2"), "perm", 4, (int64_t[]){0, 2, 3, 1});
+    build_node(&b, "Flatten", "t2", "f");
     build_node(&b, "Gemm", "f w", "y");
     build_output(&b, "y", 2);
     build_write(&b, scratch("values.onnx"));
@@ -313,7 +314,7 @@ static void test_values(void)
         const int64_t n = groups->groups[v->group].n;
         CHECK(!strcmp(v->name, i ? "f" : "a1") && v->axis == 1 && v->length == (i ? 20 : 3) && v->n_parts == (i ? 4 : 1) && n == (i ? 5 : 3), "%s", v->name);
         for (int64_t k = 0; k < n * v->n_parts; k++)
-            CHECK(v->at[k] == k, "%s: %lld at %lld", v->name, (long long)k, (long long)v->at[k]);
+            CHECK(v->at[k] == k % v->n_parts * n + k / v->n_parts, "%s: %lld at %lld", v->name, (long long)k, (long long)v->at[k]);
     }
     papa_groups_free(groups);
     papa_model_close(model);
