@@ -15,9 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_AXES = PAPA_MAX_RANK, MOST_NODES = MOST_AXES + 1, MOST_DEGREE = 2 * MOST_AXES, GRID = 200, ROUNDS = 100 };
+enum { MOST_AXES = PAPA_MAX_RANK, MOST_NODES = MOST_AXES + 1, MOST_DEGREE = 2 * MOST_AXES, GRID = 200, ROUNDS = 50 };
 
-#define LEAST_GAIN 1e-7 /* of the product of the models' norms: what is less, rounding decides */
+#define LEAST_GAIN 1e-5 /* of the product of the models' norms: the ascent that follows goes the rest of the way */
 
 /* Slots of a relaxed group in the tensor that is looked at. */
 typedef struct Axis {

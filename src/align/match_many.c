@@ -184,7 +184,7 @@ PapaStatus papa_match_many_ascend(PapaMatchMany *many, int k, int *rounds)
 void papa_match_many_keep(PapaMatchMany *many, int k, int rounds)
 {
     const double objective = total(many);
-    if (objective < many->objective || (objective == many->objective && k))
+    if (objective < many->objective || (k && objective <= many->objective + PAPA_MATCH_GAIN * fabs(many->objective))) /* equal ones differ by rounding */
         return;
     many->objective = objective;
     for (int m = 0; m < many->n; m++) {
