@@ -1,20 +1,18 @@
-/* Reference half of matmul.h. Rows of C are shared out; a row is made in pieces of its own, so that threads change nothing. */
+/* Reference half of matmul.h: ROWS rows of C and LANES of its columns at a time. op(B) is brought into the order (block of LANES columns, k, lane)
+ * first, filled up with zeros, so that it is gone through as it lies, transposed or not. */
 #include "kernels/matmul.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-#define TILE 32     /* columns of C that are summed side by side */
+#define ROWS 4
+#define LANES 16
 #define GRAIN 65536 /* products that are worth a thread */
 
 struct PapaMatmul {
     PapaMatmulDesc desc;
+    int64_t n_blocks; /* of columns */
 };
-
-typedef struct Pass {
-    const PapaMatmulDesc *desc;
-    double *c;
-    const double *a, *b, *bias;
-} Pass;
 
 PapaStatus papa_matmul_create_ref(PapaDevice *dev, PapaMatmul **out, const PapaMatmulDesc *desc)
 {
@@ -25,7 +23,7 @@ PapaStatus papa_matmul_create_ref(PapaDevice *dev, PapaMatmul **out, const PapaM
     PapaMatmul *matmul = malloc(sizeof *matmul);
     if (!matmul)
         return papa_fail_memory(sizeof *matmul, "a product's plan");
-    matmul->desc = *desc;
+    *matmul = (PapaMatmul){*desc, (desc->N + LANES - 1) / LANES};
     *out = matmul;
     return PAPA_OK;
 }
@@ -37,71 +35,78 @@ void papa_matmul_free_ref(PapaMatmul *matmul)
 
 size_t papa_matmul_workspace_ref(const PapaMatmul *matmul)
 {
-    (void)matmul;
-    return 0;
+    return (size_t)(matmul->n_blocks * matmul->desc.K * LANES) * sizeof(double);
 }
 
-/* sum[0 .. n-1] = row of op(A) times columns of op(B). B as stored has those columns side by side. */
-static inline __attribute__((always_inline)) void columns(double *sum, const double *a, int64_t a_step, const double *b, int64_t ldb, int64_t K, int64_t n)
+/* One matrix of the batch. */
+typedef struct Pass {
+    const PapaMatmul *matmul;
+    double *c;
+    const double *a, *b, *bias; /* b: in our order */
+} Pass;
+
+static void order_columns(const PapaMatmul *matmul, double *to, const double *b)
 {
-    for (int64_t j = 0; j < n; j++)
-        sum[j] = 0;
-    for (int64_t k = 0; k < K; k++)
-        for (int64_t j = 0; j < n; j++)
-            sum[j] += a[k * a_step] * b[k * ldb + j];
+    const PapaMatmulDesc *d = &matmul->desc;
+    if (d->N % LANES && d->K)
+        memset(to + (matmul->n_blocks - 1) * d->K * LANES, 0, (size_t)(d->K * LANES) * sizeof *to);
+    for (int64_t n = 0; n < d->N; n++)
+        for (int64_t k = 0; k < d->K; k++)
+            to[(n / LANES * d->K + k) * LANES + n % LANES] = d->transpose_b ? b[n * d->ldb + k] : b[k * d->ldb + n];
 }
 
-/* One element, where B's column is stored as a row. */
-static inline __attribute__((always_inline)) double dot(const double *a, int64_t a_step, const double *b, int64_t K)
+static inline __attribute__((always_inline)) void write_row(const Pass *p, const double *sum, int64_t m, int64_t first)
 {
-    double sum = 0;
-    if (a_step == 1) {
-#pragma omp simd reduction(+ : sum)
-        for (int64_t k = 0; k < K; k++)
-            sum += a[k] * b[k];
-    } else {
-        for (int64_t k = 0; k < K; k++)
-            sum += a[k * a_step] * b[k];
+    const PapaMatmulDesc *d = &p->matmul->desc;
+    double *c = p->c + m * d->ldc + first;
+    for (int64_t j = 0; j < LANES && first + j < d->N; j++) {
+        double y = (double)d->alpha * sum[j] + (p->bias ? p->bias[first + j] : 0);
+        y += d->beta != 0 ? (double)d->beta * c[j] : 0;
+        c[j] = d->relu && y < 0 ? 0 : y;
     }
-    return sum;
 }
 
-static inline __attribute__((always_inline)) void row(const Pass *p, int64_t i)
+static inline __attribute__((always_inline)) void block_of_rows(const Pass *p, int64_t m, int64_t block)
 {
-    const PapaMatmulDesc *d = p->desc;
-    const int64_t batch = i / d->M, m = i % d->M, a_step = d->transpose_a ? d->lda : 1;
-    const double *a = p->a + batch * d->stride_a + (d->transpose_a ? m : m * d->lda), *b = p->b + batch * d->stride_b;
-    double *c = p->c + batch * d->stride_c + m * d->ldc;
-    for (int64_t first = 0; first < d->N; first += TILE) {
-        const int64_t n = d->N - first < TILE ? d->N - first : TILE;
-        double sum[TILE];
-        if (d->transpose_b)
-            for (int64_t j = 0; j < n; j++)
-                sum[j] = dot(a, a_step, b + (first + j) * d->ldb, d->K);
-        else if (n == TILE) /* a constant, for the compiler */
-            columns(sum, a, a_step, b + first, d->ldb, d->K, TILE);
-        else
-            columns(sum, a, a_step, b + first, d->ldb, d->K, n);
-        for (int64_t j = 0; j < n; j++) {
-            double y = (double)d->alpha * sum[j] + (p->bias ? p->bias[first + j] : 0);
-            y += d->beta != 0 ? (double)d->beta * c[first + j] : 0;
-            c[first + j] = d->relu && y < 0 ? 0 : y;
+    const PapaMatmulDesc *d = &p->matmul->desc;
+    const int64_t step = d->transpose_a ? d->lda : 1;
+    const double *a[ROWS], *b = p->b + block * d->K * LANES;
+    double sum[ROWS][LANES] = {{0}};
+    for (int64_t r = 0; r < ROWS; r++) { /* behind the last row, that one again: its sum is not written */
+        const int64_t row = m + r < d->M ? m + r : d->M - 1;
+        a[r] = p->a + (d->transpose_a ? row : row * d->lda);
+    }
+    for (int64_t k = 0; k < d->K; k++) {
+#pragma GCC unroll 4
+        for (int r = 0; r < ROWS; r++) {
+            const double v = a[r][k * step];
+#pragma omp simd
+            for (int lane = 0; lane < LANES; lane++)
+                sum[r][lane] += v * b[k * LANES + lane];
         }
     }
+    for (int64_t r = 0; r < ROWS && m + r < d->M; r++)
+        write_row(p, sum[r], m + r, block * LANES);
 }
 
-PAPA_SIMD static void rows(void *context, int64_t begin, int64_t end)
+/* Work is counted by block of columns, then by ROWS rows, so that a block stays in the cache. */
+PAPA_SIMD static void blocks(void *context, int64_t begin, int64_t end)
 {
-    for (int64_t i = begin; i < end; i++)
-        row(context, i);
+    const Pass *p = context;
+    const int64_t n = (p->matmul->desc.M + ROWS - 1) / ROWS;
+    for (int64_t at = begin; at < end; at++)
+        block_of_rows(p, at % n * ROWS, at / n);
 }
 
 PapaStatus papa_matmul_run_ref(PapaDevice *dev, const PapaMatmul *matmul, void *c, const void *a, const void *b, const float *bias, void *workspace)
 {
-    (void)workspace;
     const PapaMatmulDesc *d = &matmul->desc;
     assert(!bias == !d->bias);
-    Pass p = {.desc = d, .c = c, .a = a, .b = b, .bias = (const double *)bias};
-    papa_ranges(dev, d->batch * d->M, 1 + (int64_t)(GRAIN / ((double)d->N * (double)d->K + 1)), rows, &p);
+    for (int64_t i = 0; i < d->batch; i++) {
+        Pass p = {.matmul = matmul, .c = (double *)c + i * d->stride_c, .a = (const double *)a + i * d->stride_a, .b = workspace, .bias = (const double *)bias};
+        if (!i || d->stride_b)
+            order_columns(matmul, workspace, (const double *)b + i * d->stride_b);
+        papa_ranges(dev, matmul->n_blocks * ((d->M + ROWS - 1) / ROWS), 1 + GRAIN / (ROWS * LANES * (d->K + 1)), blocks, &p);
+    }
     return PAPA_OK;
 }

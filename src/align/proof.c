@@ -239,7 +239,7 @@ static bool all_equal(const float *values, int64_t n)
     for (int64_t i = 1; i < n; i++)
         if (values[i] != values[0])
             return false;
-    return true;
+    return n > 1;
 }
 
 /* About what they are, of the same sign; in place of zeros, numbers about them, positive ones for variances. */

@@ -56,8 +56,12 @@ static double *product_in_double(int n_threads, PapaMatmulDesc d, const double *
     for (int64_t i = 0; i < size_c && d.beta == 0; i++)
         c[i] = NAN;
     d.a = d.b = d.c = PAPA_FLOAT64;
-    CHECK(papa_device_open_reference(&dev, n_threads) == PAPA_OK && papa_matmul_create_ref(dev, &matmul, &d) == PAPA_OK &&
-        papa_matmul_run_ref(dev, matmul, c, a, b, (const float *)wide_bias, NULL) == PAPA_OK, "%s", papa_error());
+    CHECK(papa_device_open_reference(&dev, n_threads) == PAPA_OK && papa_matmul_create_ref(dev, &matmul, &d) == PAPA_OK, "%s", papa_error());
+    const size_t bytes = papa_matmul_workspace_ref(matmul);
+    void *workspace = malloc(bytes + 1);
+    memset(workspace, 0xff, bytes);
+    CHECK(papa_matmul_run_ref(dev, matmul, c, a, b, (const float *)wide_bias, workspace) == PAPA_OK, "%s", papa_error());
+    free(workspace);
     papa_matmul_free_ref(matmul);
     papa_device_close(dev);
     free(wide_bias);

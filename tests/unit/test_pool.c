@@ -175,6 +175,12 @@ static void test_ties_and_special_values(void)
     CHECK_OK(papa_maxpool_fwd_cpu(one_thread, &p, y, argmax, x));
     CHECK(y[0] == 2 && isnan(y[1]) && y[2] == -inf, "%g %g %g", (double)y[0], (double)y[1], (double)y[2]);
     CHECK(argmax[0] == 1 && argmax[1] == 1 && argmax[2] == 0, "%d %d %d", argmax[0], argmax[1], argmax[2]);
+    double *wide = widened(x, 12), *y_double = poisoned_double(3, false);
+    uint16_t argmax_double[3];
+    CHECK_OK(papa_maxpool_fwd_ref(in_double, &p, (PapaReal *)y_double, argmax_double, (const PapaReal *)wide));
+    CHECK(y_double[0] == 2 && isnan(y_double[1]) && y_double[2] == -INFINITY && !memcmp(argmax, argmax_double, sizeof argmax), "in double: %g %g %g",
+        y_double[0], y_double[1], y_double[2]);
+    free(wide), free(y_double);
     CHECK_OK(papa_maxpool_bwd_cpu(one_thread, &p, dx, dy, argmax, false));
     for (int i = 0; i < 12; i++)
         CHECK(dx[i] == (i == 3 ? 1 : i == 4 ? 2 : i == 2 ? 3 : 0), "dx[%d] is %g", i, (double)dx[i]);

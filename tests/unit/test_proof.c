@@ -89,6 +89,27 @@ static void wrong_groups(const char *name, const char *of)
     case_close(&c);
 }
 
+/* Two units, of which half the permutations are the identity: none of these proves anything. */
+static void two_units(void)
+{
+    Build b = build_begin();
+    build_input(&b, "x", 2, (int64_t[]){-1, 3});
+    linear(&b, "x", "a", 3, 2);
+    build_node(&b, "Tanh", "a", "r");
+    linear(&b, "r", "c", 2, 4);
+    build_output(&b, "c", 2);
+    const char *path = write_model(&b, "two");
+    for (int seed = 0; seed < 8; seed++) {
+        Case c;
+        CHECK_OK(case_open(&c, path, &(PapaProofOptions){.seed = (uint64_t)seed, .threads = 1}));
+        PapaGroup *group = group_of(&c, "a.w");
+        group->n_slots--;
+        PapaStatus status = papa_proof_groups(c.errors, c.proof, c.groups);
+        CHECK(status == PAPA_ERR_NUMERIC && !isnan(c.errors[0]), "seed %d: status %d, error %g", seed, status, c.errors[0]);
+        case_close(&c);
+    }
+}
+
 /* Running variances are left where they are. */
 static void forgotten_variance(void)
 {
@@ -150,6 +171,11 @@ static void unknown_integers(void)
     build_node(&b, "ArgMax", "v", "best");
     build_int(build_node(&b, "Cast", "best", "number"), "to", ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT);
     build_output(&b, "number", 2);
+    build_node(&b, "Identity", "best", "same");
+    build_output(&b, "same", 2);
+    Onnx__ValueInfoProto *info = build_value(&b, "best", 2, (int64_t[]){1, 5});
+    info->type->tensor_type->elem_type = ONNX__TENSOR_PROTO__DATA_TYPE__INT64;
+    b.graph.value_info = &info, b.graph.n_value_info = 1;
     conv(&b, "x", "c", 4, (int64_t[]){5, 2, 3, 3});
     build_node(&b, "Relu", "c", "r");
     head(&b, "r", 5);
@@ -159,6 +185,45 @@ static void unknown_integers(void)
     CHECK(strcmp(groups_text(c.groups), "c.w 5") == 0, "groups %s", groups_text(c.groups)); /* ArgMax holds the other */
     CHECK_OK(papa_proof_groups(c.errors, c.proof, c.groups));
     check_dropped(&c, group_of(&c, "c.w"));
+    case_close(&c);
+}
+
+/* What the branches of an If read of the graph around them is an output too; what the If makes is fed. */
+static void captured(void)
+{
+    Build b = begin_image(), inner = build_begin();
+    build_random(&b, "a.w", 4, (int64_t[]){4, 2, 3, 3}, .3); /* no bias, to permute it by hand */
+    build_node(&b, "Conv", "x a.w", "a");
+    conv(&b, "a", "c", 4, (int64_t[]){5, 4, 3, 3});
+    build_node(&inner, "Relu", "a", "inside");
+    build_output(&inner, "inside", 4);
+    inner.graph.name = (char *)"branch", inner.graph.node = inner.nodes, inner.graph.output = inner.outputs;
+    Onnx__TensorProto *yes = build_tensor(&b, "yes", 1, (int64_t[]){1}, (float[]){1});
+    yes->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__BOOL, yes->n_dims = 0, yes->raw_data.len = 1;
+    BuildNode node = build_node(&b, "If", "yes", "i");
+    build_attribute(node, "then_branch", ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPH)->g = &inner.graph;
+    build_attribute(node, "else_branch", ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPH)->g = &inner.graph;
+    build_output(&b, "i", 4);
+    head(&b, "c", 5);
+    const char *path = write_model(&b, "captured");
+    papa_arena_free(&inner.arena);
+    Case c;
+    CHECK_OK(case_open(&c, path, &plain));
+    CHECK(strcmp(groups_text(c.groups), "c.w 5") == 0, "groups %s", groups_text(c.groups));
+    CHECK_OK(papa_proof_groups(c.errors, c.proof, c.groups));
+    PapaGroup group = {.name = "held", .n = 4, .n_slots = 2}, *known = c.groups->groups;
+    PapaSlots held[2];
+    const int64_t rows[] = {0, 18, 36, 54}, columns[] = {0, 9, 18, 27}; /* of a.w, and of c.w: what the If holds is permuted all the same */
+    for (int t = 0; t < c.groups->n_tensors; t++) {
+        if (strcmp(c.groups->tensors[t].name, "a.w") == 0)
+            held[0] = (PapaSlots){.tensor = t, .n_parts = 1, .base = rows, .n = {1, 18}, .stride = {18, 1}};
+        if (strcmp(c.groups->tensors[t].name, "c.w") == 0)
+            held[1] = (PapaSlots){.tensor = t, .axis = 1, .n_parts = 1, .base = columns, .n = {5, 9}, .stride = {36, 1}};
+    }
+    group.slots = held;
+    c.groups->groups = &group;
+    check_refused(&c, &group, "units that an If reads");
+    c.groups->groups = known;
     case_close(&c);
 }
 
@@ -375,10 +440,12 @@ int main(void)
 {
     wrong_groups("lenet", "conv2.weight");
     wrong_groups("vgg", "features.2.weight");
+    two_units();
     forgotten_variance();
     unknown_node(false);
     unknown_node(true);
     unknown_integers();
+    captured();
     nothing_left();
     moved_tensors();
     dead_units();
