@@ -72,7 +72,8 @@ static PapaStatus open_all(PapaSoupLearning *l)
     l->mean = PAPA_NEW_ARRAY(&l->arena, double, l->n);
     if (!l->dots || !l->weights || !l->mean)
         return PAPA_ERR_MEMORY;
-    return papa_judge_store(l->judge, &l->theta);
+    PAPA_TRY(papa_judge_store(l->judge, &l->theta));
+    return papa_device_zero(l->dev, l->theta, (size_t)l->model->store.n_total * sizeof *l->theta); /* the gaps between tensors */
 }
 
 PapaStatus papa_soup_learning_new(PapaSoupLearning **out, PapaJudge *judge, float *const *stores, int n, bool by_tensor)
