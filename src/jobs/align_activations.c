@@ -18,10 +18,11 @@ typedef struct Side {
     float *run;                   /* (n, RUN) */
 } Side;
 
-/* One value of one group. */
+/* One value of one group in the first model, beside the same one in the other; of units inside blocks beside that of a counterpart, in any of the other's blocks. */
 typedef struct Pair {
-    const PapaGroupValue *value;
+    const PapaGroupValue *value, *other;
     int output;      /* of the network */
+    int64_t block;   /* the counterpart's; 0 where there are no blocks */
     int64_t n;       /* units */
     int64_t count;   /* samples so far */
     Side a, b;
@@ -35,6 +36,7 @@ typedef struct Measuring {
     PapaArena arena;
     const PapaAlignment *alignment;
     PapaDevice *dev;
+    PapaMatchPlace *places; /* by group */
     Pair *pairs;
     int n_pairs;
     const char **outputs;
@@ -53,21 +55,53 @@ static int output_of(Measuring *m, const char *name)
     return m->n_outputs++;
 }
 
+/* How many blocks the other model has for the units of a group to be in. */
+static int64_t count_blocks(const Measuring *m, int group)
+{
+    const int blocks = m->places[group].blocks;
+    return blocks < 0 ? 1 : m->alignment->groups->groups[blocks].n;
+}
+
+static bool are_counterparts(const Measuring *m, const PapaGroupValue *a, const PapaGroupValue *b)
+{
+    const PapaMatchPlace *x = &m->places[a->group], *y = &m->places[b->group];
+    return x->blocks >= 0 && x->blocks == y->blocks && x->block != y->block && x->kind == y->kind && a->axis == b->axis && a->n_parts == b->n_parts &&
+        !strcmp(a->name, b->name);
+}
+
+static void add_pairs(Measuring *m, const PapaGroupValue *value)
+{
+    const PapaGroups *groups = m->alignment->groups;
+    for (int i = 0; i < groups->n_values; i++) {
+        const PapaGroupValue *other = &groups->values[i];
+        if (other != value && !are_counterparts(m, value, other))
+            continue;
+        const int64_t block = m->places[other->group].block;
+        m->pairs[m->n_pairs++] = (Pair){.value = value, .other = other, .output = output_of(m, value->name), .block = block < 0 ? 0 : block,
+            .n = groups->groups[value->group].n};
+    }
+}
+
 /* Values that the classifier does not depend on are not computed. */
 static PapaStatus choose_values(Measuring *m, const PapaModel *model)
 {
     const PapaGroups *groups = m->alignment->groups;
     PapaGraph *graph = NULL;
-    m->pairs = PAPA_NEW_ARRAY(&m->arena, Pair, groups->n_values);
+    int64_t most = 0;
+    m->places = PAPA_NEW_ARRAY(&m->arena, PapaMatchPlace, groups->n_groups);
     m->outputs = PAPA_NEW_ARRAY(&m->arena, const char *, groups->n_values);
-    if (!m->pairs || !m->outputs)
+    if (!m->places || !m->outputs)
+        return PAPA_ERR_MEMORY;
+    PAPA_TRY(papa_match_places(m->places, groups));
+    for (int i = 0; i < groups->n_values; i++)
+        most += count_blocks(m, groups->values[i].group);
+    m->pairs = PAPA_NEW_ARRAY(&m->arena, Pair, most);
+    if (!m->pairs)
         return PAPA_ERR_MEMORY;
     PAPA_TRY(papa_graph_read(&graph, model->onnx, &(PapaGraphOptions){.mode = PAPA_MODE_INFER, .outputs = &model->head.logits, .n_outputs = 1}));
-    for (int i = 0; i < groups->n_values; i++) {
-        const PapaGroupValue *value = &groups->values[i];
-        if (papa_graph_find(graph, value->name))
-            m->pairs[m->n_pairs++] = (Pair){.value = value, .output = output_of(m, value->name), .n = groups->groups[value->group].n};
-    }
+    for (int i = 0; i < groups->n_values; i++)
+        if (papa_graph_find(graph, groups->values[i].name))
+            add_pairs(m, &groups->values[i]);
     papa_graph_free(graph);
     return PAPA_OK;
 }
@@ -111,11 +145,11 @@ typedef struct Samples {
     const PapaGroupValue *value;
 } Samples;
 
-static Samples samples_of(const Pair *pair, const PapaShape *shape)
+static Samples samples_of(const PapaGroupValue *value, const PapaShape *shape)
 {
-    const int axis = pair->value->axis;
+    const int axis = value->axis;
     const int64_t outer = papa_shape_count_from(shape, 0, axis), inner = papa_shape_count_from(shape, axis + 1, shape->rank);
-    return (Samples){outer * pair->value->n_parts * inner, inner, shape->dim[axis], pair->value};
+    return (Samples){outer * value->n_parts * inner, inner, shape->dim[axis], value};
 }
 
 static int64_t element_of(const Samples *samples, int64_t unit, int64_t s)
@@ -163,21 +197,21 @@ static void take_run(Side *side, const Samples *samples, const float *values, in
 
 static PapaStatus add_batch(Pair *pair, const Measuring *m, const float *a, const float *b, const PapaShape *shape)
 {
-    const Samples samples = samples_of(pair, shape);
-    if (samples.length != pair->value->length)
+    const Samples of_a = samples_of(pair->value, shape), of_b = samples_of(pair->other, shape);
+    if (of_a.length != pair->value->length)
         return PAPA_OK; /* an axis that is as long as the images are large, and these have another size: where units stand is not known */
     if (!pair->count) {
-        find_shift(&pair->a, &samples, a, pair->n);
-        find_shift(&pair->b, &samples, b, pair->n);
+        find_shift(&pair->a, &of_a, a, pair->n);
+        find_shift(&pair->b, &of_b, b, pair->n);
     }
-    for (int64_t first = 0; first < samples.n; first += RUN) {
-        take_run(&pair->a, &samples, a, pair->n, first);
-        take_run(&pair->b, &samples, b, pair->n, first);
+    for (int64_t first = 0; first < of_a.n; first += RUN) {
+        take_run(&pair->a, &of_a, a, pair->n, first);
+        take_run(&pair->b, &of_b, b, pair->n, first);
         PAPA_TRY(papa_matmul_run_cpu(m->dev, pair->matmul, pair->product, pair->a.run, pair->b.run, NULL, pair->workspace));
         for (int64_t i = 0; i < pair->n * pair->n; i++)
             pair->products[i] += pair->product[i];
     }
-    pair->count += samples.n;
+    pair->count += of_a.n;
     return PAPA_OK;
 }
 
@@ -211,43 +245,43 @@ static PapaStatus check_finite(const Pair *pair, const Side *side, const PapaMod
     return PAPA_OK;
 }
 
-/* Adds share times the pair's correlations to the group's. */
-static void add_correlations(double *similarity, const Pair *pair, double share)
+/* Adds share times the pair's correlations to the group's, whose rows are n_blocks * n long. */
+static void add_correlations(double *similarity, const Pair *pair, int64_t n_blocks, double share)
 {
     for (int64_t i = 0; i < pair->n; i++) {
+        double *row = similarity + (i * n_blocks + pair->block) * pair->n;
         const double by_a = spread(&pair->a, i, pair->count);
         for (int64_t j = 0; j < pair->n; j++) {
             const double by_b = spread(&pair->b, j, pair->count);
             const double product = pair->products[i * pair->n + j] - pair->a.sum[i] * pair->b.sum[j] / (double)pair->count;
             if (by_a > 0 && by_b > 0)
-                similarity[i * pair->n + j] += share * product / (by_a * by_b);
+                row[j] += share * product / (by_a * by_b);
         }
     }
 }
 
-static PapaStatus finish(double **similarity, const Measuring *m, int k)
+static PapaStatus finish_group(double **out, const Measuring *m, int g, int k)
 {
-    const PapaAlignment *al = m->alignment;
-    for (int g = 0; g < al->groups->n_groups; g++) {
-        const PapaGroup *group = &al->groups->groups[g];
-        int n_values = 0;
-        for (int i = 0; i < m->n_pairs; i++)
-            n_values += m->pairs[i].value->group == g && m->pairs[i].count;
-        if (!n_values && !group->blocks && k == 1)
-            papa_remark(al->hooks, "group '%s': no layer's input or output shows its %lld units, which stay as they are", group->name, (long long)group->n);
-        if (!n_values)
+    const PapaAlignment *a = m->alignment;
+    const PapaGroup *group = &a->groups->groups[g];
+    const int64_t n_blocks = count_blocks(m, g);
+    int n_values = 0;
+    for (int i = 0; i < m->n_pairs; i++)
+        n_values += m->pairs[i].value->group == g && m->pairs[i].other->group == g && m->pairs[i].count;
+    if (!n_values && !group->blocks && k == 1)
+        papa_remark(a->hooks, "group '%s': no layer's input or output shows its %lld units, which stay as they are", group->name, (long long)group->n);
+    if (!n_values)
+        return PAPA_OK;
+    *out = calloc((size_t)(group->n * group->n * n_blocks), sizeof **out);
+    if (!*out)
+        return papa_fail_memory((size_t)(group->n * group->n * n_blocks) * sizeof **out, "correlations");
+    for (int i = 0; i < m->n_pairs; i++) {
+        const Pair *pair = &m->pairs[i];
+        if (pair->value->group != g || !pair->count)
             continue;
-        similarity[g] = calloc((size_t)(group->n * group->n), sizeof **similarity);
-        if (!similarity[g])
-            return papa_fail_memory((size_t)(group->n * group->n) * sizeof **similarity, "correlations");
-        for (int i = 0; i < m->n_pairs; i++) {
-            const Pair *pair = &m->pairs[i];
-            if (pair->value->group != g || !pair->count)
-                continue;
-            PAPA_TRY(check_finite(pair, &pair->a, papa_ingredients_model(al->ingredients, 0)));
-            PAPA_TRY(check_finite(pair, &pair->b, papa_ingredients_model(al->ingredients, k)));
-            add_correlations(similarity[g], pair, 1 / (double)n_values);
-        }
+        PAPA_TRY(check_finite(pair, &pair->a, papa_ingredients_model(a->ingredients, 0)));
+        PAPA_TRY(check_finite(pair, &pair->b, papa_ingredients_model(a->ingredients, k)));
+        add_correlations(*out, pair, n_blocks, 1 / (double)n_values);
     }
     return PAPA_OK;
 }
@@ -262,7 +296,8 @@ PapaStatus papa_alignment_correlate(double **similarity, const PapaAlignment *a,
         PAPA_GOTO(open_pair(&m.pairs[i], &m));
     if (m.n_outputs)
         PAPA_GOTO(papa_judge_run(judge, stores, 2, m.outputs, m.n_outputs, take_outputs, &m));
-    status = finish(similarity, &m, k);
+    for (int g = 0; g < a->groups->n_groups; g++)
+        PAPA_GOTO(finish_group(&similarity[g], &m, g, k));
 out:
     close_measuring(&m);
     return status;
