@@ -23,12 +23,9 @@ static inline void *match_alloc(int64_t n, size_t size)
     return memory;
 }
 
-/* path: the whole, or a name in testdata. */
-static inline PapaStatus match_test_open(MatchTest *t, const char *name, PapaDevice *dev)
+static inline PapaStatus match_test_open(MatchTest *t, const char *path, PapaDevice *dev)
 {
-    char path[1024];
     *t = (MatchTest){.options = {.restarts = 1, .max_sweeps = 100, .seed = 1, .dev = dev}};
-    snprintf(path, sizeof path, strchr(name, '/') ? "%s%s" : "%s/testdata/%s.onnx", strchr(name, '/') ? "" : PAPA_SOURCE_DIR, name);
     PAPA_TRY(papa_onnx_open(&t->onnx, path));
     return papa_groups_derive(&t->groups, t->onnx, NULL);
 }
@@ -164,6 +161,7 @@ static inline const char *write_two_layers(void)
     return write_model(&b, "two_layers");
 }
 
+#define MODEL(name) PAPA_SOURCE_DIR "/testdata/" name ".onnx"
 #define TENSORS(weights) ((PapaMatchTensors)(weights))
 
 #endif

@@ -199,7 +199,7 @@ static void check_refusals(void)
     PapaMatch match;
     PapaProgress last = {0};
     volatile sig_atomic_t stop = 1;
-    CHECK_OK(match_test_open(&t, "lenet", dev));
+    CHECK_OK(match_test_open(&t, MODEL("lenet"), dev));
     float **a = match_weights_draw(t.groups, 0), **b = match_weights_draw(t.groups, 1);
     t.options.restarts = 0;
     CHECK_FAILS(papa_match_weights(&match, t.groups, TENSORS(a), TENSORS(b), &t.options), PAPA_ERR_ARGUMENT, "0 searches");
@@ -228,7 +228,7 @@ static void check_missing(void)
 {
     MatchTest t;
     PapaMatch match;
-    CHECK_OK(match_test_open(&t, "lenet", dev));
+    CHECK_OK(match_test_open(&t, MODEL("lenet"), dev));
     float **a = match_weights_draw(t.groups, 0);
     int64_t **perms = match_perms_draw(t.groups, 0);
     float **b = match_weights_permuted(t.groups, a, perms);
@@ -258,13 +258,13 @@ int main(void)
         printf("%s\n", papa_error());
         return 1;
     }
-    static const char *const models[] = {"lenet", "mlp", "vgg", "resnet8", "resnet20", "resnet8-projection", "mobilenet-tiny", "densenet-tiny", "vit-tiny"};
+    static const char *const models[] = {MODEL("lenet"), MODEL("mlp"), MODEL("vgg"), MODEL("resnet8"), MODEL("resnet20"), MODEL("resnet8-projection"), MODEL("mobilenet-tiny"), MODEL("densenet-tiny"), MODEL("vit-tiny")};
     for (size_t i = 0; i < sizeof models / sizeof *models; i++)
         check_comes_back(models[i]);
     check_comes_back(write_crossed());
     check_comes_back(write_grouped());
     check_best(write_two_layers());
-    static const char *const unrelated[] = {"lenet", "resnet8", "mobilenet-tiny", "vit-tiny"};
+    static const char *const unrelated[] = {MODEL("lenet"), MODEL("resnet8"), MODEL("mobilenet-tiny"), MODEL("vit-tiny")};
     for (size_t i = 0; i < sizeof unrelated / sizeof *unrelated; i++) {
         check_unrelated(unrelated[i]);
         check_noisy(unrelated[i]);
@@ -272,8 +272,8 @@ int main(void)
     check_unrelated(write_crossed());
     check_unrelated(write_grouped());
     check_noisy(write_grouped());
-    check_threads("mlp");
-    check_threads("vit-tiny");
+    check_threads(MODEL("mlp"));
+    check_threads(MODEL("vit-tiny"));
     check_refusals();
     check_missing();
     papa_device_close(dev);

@@ -111,7 +111,7 @@ static void check_refusals(match_many_fn *match)
     PapaMatch matches[2];
     volatile sig_atomic_t stop = 1;
     const PapaHooks hooks = {.stop = &stop};
-    CHECK_OK(match_test_open(&t, "lenet", dev));
+    CHECK_OK(match_test_open(&t, MODEL("lenet"), dev));
     float **a = match_weights_draw(t.groups, 0), **b = match_weights_draw(t.groups, 1);
     const PapaMatchTensors models[] = {TENSORS(a), TENSORS(b)};
     CHECK_FAILS(match(matches, t.groups, models, 0, &t.options), PAPA_ERR_ARGUMENT, "0 models");
@@ -198,21 +198,21 @@ int main(void)
         printf("%s\n", papa_error());
         return 1;
     }
-    static const char *const copies[] = {"lenet", "resnet8", "densenet-tiny", "vit-tiny"};
+    static const char *const copies[] = {MODEL("lenet"), MODEL("resnet8"), MODEL("densenet-tiny"), MODEL("vit-tiny")};
     for (size_t i = 0; i < sizeof copies / sizeof *copies; i++) {
         check_copies(copies[i], papa_match_mean, "mean");
         check_copies(copies[i], papa_match_cycle, "cycle");
     }
     check_copies(write_crossed(), papa_match_cycle, "cycle");
     check_copies(write_grouped(), papa_match_cycle, "cycle");
-    check_unrelated("lenet", papa_match_mean, "mean", true);
-    check_unrelated("lenet", papa_match_cycle, "cycle", true);
-    check_unrelated("vit-tiny", papa_match_mean, "mean", true);
+    check_unrelated(MODEL("lenet"), papa_match_mean, "mean", true);
+    check_unrelated(MODEL("lenet"), papa_match_cycle, "cycle", true);
+    check_unrelated(MODEL("vit-tiny"), papa_match_mean, "mean", true);
     check_unrelated(write_grouped(), papa_match_cycle, "cycle", false);
     check_unrelated(write_crossed(), papa_match_cycle, "cycle", false);
     check_refusals(papa_match_mean);
     check_refusals(papa_match_cycle);
-    check_similarities("vit-tiny", "patches.weight");
+    check_similarities(MODEL("vit-tiny"), "patches.weight");
     papa_device_close(dev);
     return check_result();
 }
