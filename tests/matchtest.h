@@ -1,10 +1,11 @@
-/* Sets of numbers for the tensors of a network's groups, and matchings of them. */
+/* Sets of numbers for the tensors of a network's groups, matchings of them, and a few small networks. */
 #ifndef MATCHTEST_H
 #define MATCHTEST_H
 
 #include "align/match.h"
 #include "base/rng.h"
 #include "check.h"
+#include "unitsbuild.h"
 
 #include <stdlib.h>
 
@@ -22,12 +23,9 @@ static inline void *match_alloc(int64_t n, size_t size)
     return memory;
 }
 
-/* path: the whole, or a name in testdata. */
-static inline PapaStatus match_test_open(MatchTest *t, const char *name, PapaDevice *dev)
+static inline PapaStatus match_test_open(MatchTest *t, const char *path, PapaDevice *dev)
 {
-    char path[1024];
     *t = (MatchTest){.options = {.restarts = 1, .max_sweeps = 100, .seed = 1, .dev = dev}};
-    snprintf(path, sizeof path, strchr(name, '/') ? "%s%s" : "%s/testdata/%s.onnx", strchr(name, '/') ? "" : PAPA_SOURCE_DIR, name);
     PAPA_TRY(papa_onnx_open(&t->onnx, path));
     return papa_groups_derive(&t->groups, t->onnx, NULL);
 }
@@ -123,6 +121,47 @@ static inline bool match_is_permutation(const int64_t *perm, int64_t n)
     return is;
 }
 
+/* Units along both axes of a tensor: a + W a. */
+static inline const char *write_crossed(void)
+{
+    Build b = begin_tokens();
+    linear(&b, "x", "a", 6, 5);
+    linear(&b, "a", "c", 5, 5);
+    build_node(&b, "Add", "c a", "sum");
+    linear(&b, "sum", "d", 5, 4);
+    build_node(&b, "Relu", "d", "r");
+    linear(&b, "r", "fc", 4, 3);
+    build_output(&b, "fc", 3);
+    return write_model(&b, "crossed");
+}
+
+/* Blocks with units on both sides of a convolution. */
+static inline const char *write_grouped(void)
+{
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(12, 2, 3, 3));
+    build_node(&b, "Relu", "a", "ra");
+    build_int(conv(&b, "ra", "g", DIMS(16, 3, 3, 3)), "group", 4);
+    norm(&b, "g", "n", 16);
+    build_node(&b, "Relu", "n", "r");
+    conv(&b, "r", "c", DIMS(6, 16, 1, 1));
+    head(&b, "c", 6);
+    return write_model(&b, "grouped");
+}
+
+static inline const char *write_two_layers(void)
+{
+    Build b = begin_tokens();
+    linear(&b, "x", "a", 6, 6);
+    build_node(&b, "Relu", "a", "ra");
+    linear(&b, "ra", "c", 6, 5);
+    build_node(&b, "Relu", "c", "rc");
+    linear(&b, "rc", "fc", 5, 3);
+    build_output(&b, "fc", 3);
+    return write_model(&b, "two_layers");
+}
+
+#define MODEL(name) PAPA_SOURCE_DIR "/testdata/" name ".onnx"
 #define TENSORS(weights) ((PapaMatchTensors)(weights))
 
 #endif
