@@ -1,8 +1,6 @@
 /* The cutting pass: what is not understood is taken out, and its edges become the graph's. */
 #include "graph/op.h"
 
-#include <string.h>
-
 static bool is_opaque(const PapaNode *node)
 {
     return node->op == &papa_op_opaque;
