@@ -181,7 +181,8 @@ static void diagnosis_model(const PapaDiagnosisModel *m, int n_tensors, const ch
         return;
     }
     diagnosis_tensors(m, n_tensors);
-    printf("same initialisation: %s; aligned: %s (matching would move %s of the units)\n", m->same_init ? "yes" : "no", m->aligned ? "yes" : "no", cli_percent(m->moved));
+    printf("same initialisation: %s; aligned: %s (matching would move %s of the units)\n", m->same_init ? "yes" : "no", m->aligned ? "yes" : "no",
+        cli_percent(m->moved));
     if (!isnan(m->barrier))
         printf("barrier: %s; aligned: %s\n", cli_number(m->barrier, 4), cli_number(m->barrier_aligned, 4));
     printf("advice: %s%s%s\n\n", advice_words[m->advice], m->why ? ": " : "", m->why ? m->why : "");

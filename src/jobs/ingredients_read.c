@@ -268,8 +268,8 @@ static PapaStatus take_own(PapaOne *one, const bool *moved)
         if (own->of && (moved[i] || moved[own->first]))
             PAPA_TRY(same_elements(&same, own, part, true));
         if (!same)
-            return papa_fail(PAPA_ERR_UNSUPPORTED, "%s stores one tensor, '%s', for '%s' and '%s' of %s, which would have to become different", papa_onnx_path(one->onnx),
-                part->tensor->name ? part->tensor->name : "", label(own), label(part), papa_onnx_path(in->ones[0].onnx));
+            return papa_fail(PAPA_ERR_UNSUPPORTED, "%s stores one tensor, '%s', for '%s' and '%s' of %s, which would have to become different",
+                papa_onnx_path(one->onnx), part->tensor->name ? part->tensor->name : "", label(own), label(part), papa_onnx_path(in->ones[0].onnx));
         if (!own->of || moved[i])
             *own = *part;
     }
@@ -379,8 +379,8 @@ static PapaStatus check_numbers(const PapaOne *one)
     PapaStatus status = PAPA_OK;
     for (int64_t i = 0; i < in->n_places && !status; i++)
         if (moved[i] && one->parts[i].numbers)
-            status = papa_fail(PAPA_ERR_UNSUPPORTED, "%s: '%s' of %s is an attribute of a Constant here, which can't be written permuted", papa_onnx_path(one->onnx),
-                label(&one->parts[i]), papa_onnx_path(in->ones[0].onnx));
+            status = papa_fail(PAPA_ERR_UNSUPPORTED, "%s: '%s' of %s is an attribute of a Constant here, which can't be written permuted",
+                papa_onnx_path(one->onnx), label(&one->parts[i]), papa_onnx_path(in->ones[0].onnx));
     free(moved);
     return status;
 }

@@ -131,9 +131,11 @@ PapaStatus papa_soup_finish(const PapaSoupJob *job, PapaEdit *edit)
 PapaStatus papa_soup_merge(PapaEdit **out, PapaMerge **merge, const PapaSoupJob *job, const PapaMergeOptions *options)
 {
     const PapaMergeModel *models = papa_ingredients_merge_models(job->ingredients);
+    PapaMergeOptions own = *options;
     PapaEdit *edit;
+    own.stop = job->hooks->stop;
     PAPA_TRY(papa_edit_new(&edit, models[0].onnx));
-    PapaStatus status = papa_merge_new(merge, edit, models, job->n, job->options->base ? &models[job->n] : NULL, options);
+    PapaStatus status = papa_merge_new(merge, edit, models, job->n, job->options->base ? &models[job->n] : NULL, &own);
     if (status)
         papa_edit_free(edit);
     else

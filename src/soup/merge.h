@@ -59,6 +59,7 @@ typedef struct PapaMergeOptions {
     double density;               /* 0: TIES: 0.2, DARE and DARE_TIES: 0.1; else above 0 and at most 1 */
     double decay;                 /* 0.9; from 0 to below 1 */
     uint64_t seed;                /* 1; DARE, DARE_TIES */
+    const volatile sig_atomic_t *stop; /* NULL; non-zero: writing the edit ends with PAPA_ERR_STOPPED, and leaves nothing behind */
     int threads;                  /* 0: the cores at hand, PAPA_MERGE_THREADS at most. The result does not depend on it */
 } PapaMergeOptions;
 

@@ -362,6 +362,9 @@ static PapaStatus prepare(PapaMergeJob *job)
 PapaStatus papa_merge_fill(void *context, void *to, int64_t first, int64_t n)
 {
     PapaMergeJob *job = context;
+    const volatile sig_atomic_t *stop = job->merge->options.stop;
+    if (stop && *stop)
+        return papa_fail(PAPA_ERR_STOPPED, "stopped before all was merged");
     if (!job->is_prepared)
         PAPA_TRY(prepare(job));
     job->is_prepared = true;
