@@ -9,8 +9,8 @@
  * Errors: PAPA_ERR_MISMATCH. */
 PapaStatus papa_images_check_same(const PapaData *data, const PapaData *other, const char *what);
 
-/* Test images of the size that the model takes, for what was trained on data: those of the set called name; NULL: data's own. *out NULL: there are none, with a remark: a set without test
- * images of its own is no test for what was trained on it. */
+/* Test images of the size that the model takes, for what was trained on data: those of the set called name; NULL: data's own. *out NULL: there are none,
+ * with a remark: a set without test images of its own is no test for what was trained on it. */
 PapaStatus papa_images_open_test(PapaData **out, const PapaData *data, const char *name, PapaSplit split, PapaImageSize size, const PapaHooks *hooks);
 
 /* Where a network's normalisation is looked for, in this order. */

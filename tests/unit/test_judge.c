@@ -54,7 +54,8 @@ static void scores(MemberKind kind)
     for (int k = 0; k < N_MEMBERS; k++) {
         PapaEvalReport report;
         CHECK_OK(papa_eval(&report, b.models[k], data, &eval, NULL)); /* normalised as each file says; the judge: as the first one says */
-        CHECK(k == BAD || same_score(test[k], report.score), "model %d: %g %g, eval %g %g", k, test[k].accuracy, test[k].loss, report.score.accuracy, report.score.loss);
+        CHECK(k == BAD || same_score(test[k], report.score), "model %d: %g %g, eval %g %g", k, test[k].accuracy, test[k].loss, report.score.accuracy,
+            report.score.loss);
         CHECK(held[k].n == N_TRAIN / 5, "%d held-out images", (int)held[k].n);
         CHECK(k == BAD ? held[k].accuracy < .4 : held[k].accuracy > .6, "model %d: held-out accuracy %g", k, held[k].accuracy);
     }

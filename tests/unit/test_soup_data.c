@@ -113,7 +113,8 @@ static void chooses(MemberKind kind, PapaSoupMethod method, const char *name)
             report.ingredients[BAD].weight);
         CHECK(report.n_used >= 1 && report.n_used <= (picks ? N_GOOD : N_MEMBERS), "%s: %d used", name, report.n_used);
     }
-    CHECK(report.held_out.accuracy >= best - (method == PAPA_SOUP_GREEDY ? 1e-9 : .06), "%s: held-out accuracy %g, best of the models %g", name, report.held_out.accuracy, best);
+    double below = method == PAPA_SOUP_GREEDY && kind != OF_HALF ? 1e-9 : .06; /* greedy never is, but for rounding to the file's type */
+    CHECK(report.held_out.accuracy >= best - below, "%s: held-out accuracy %g, best of the models %g", name, report.held_out.accuracy, best);
     CHECK(report.recalibrated == (kind == OF_NORMALIZED && (!picks || report.n_used > 1)) && !report.repaired, "%s: recalibrated %d", name,
         report.recalibrated);
     CHECK(!strcmp(metadata_of(out, "papa.method"), name), "papa.method is %s", metadata_of(out, "papa.method"));
@@ -344,8 +345,8 @@ static void repairs(MemberKind kind, PapaRepairMode mode)
     CHECK_OK(soup(&report, models, N_GOOD, &o));
     papa_soup_report_free(&report);
     const char *changed = differing(out, plain); /* RESHIFT leaves weights alone; w1's layer has no bias in the file */
-    CHECK(!strcmp(changed, kind == OF_NORMALIZED ? (mode == PAPA_REPAIR_RESHIFT ? " b2" : " w2 b2") : mode == PAPA_REPAIR_RESHIFT ? " b2 +v1_bias" : " w1 w2 b2 +v1_bias"),
-        "mode %d of %d changes%s", (int)mode, (int)kind, changed);
+    const char *normalized = mode == PAPA_REPAIR_RESHIFT ? " b2" : " w2 b2", *other = mode == PAPA_REPAIR_RESHIFT ? " b2 +v1_bias" : " w1 w2 b2 +v1_bias";
+    CHECK(!strcmp(changed, kind == OF_NORMALIZED ? normalized : other), "mode %d of %d changes%s", (int)mode, (int)kind, changed);
 
     PapaIngredients *ingredients;
     PapaJudge *judge;
