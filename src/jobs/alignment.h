@@ -40,8 +40,9 @@ PapaMatchTensors papa_alignment_numbers(const PapaAlignment *alignment, int k);
 const int64_t *const *papa_alignment_identity(PapaAlignment *alignment);
 const int64_t *const *papa_alignment_perms(const PapaAlignment *alignment, int k);
 
-/* Correlations of the activations of models 0 and k, which the two stores hold, on the judge's training images: for each group the mean over the values in which its units stand
- * (PapaGroups.values), as papa_match_similarities wants them. NULL where there is no such value, with a remark. Owned by the caller, each of them. */
+/* Correlations of the activations of models 0 and k, which the two stores hold, on the judge's training images: for each group the mean over the values in
+ * which its units stand (PapaGroups.values), as papa_match_similarities wants them. NULL where there is no such value, with a remark. Owned by the caller,
+ * each of them, after a failure too. */
 PapaStatus papa_alignment_correlate(double **similarity, const PapaAlignment *alignment, PapaJudge *judge, float *const stores[2], int k);
 
 /* Writes every model into the folder under its own name, all of them or none. *paths: by model, in the arena. */
