@@ -8,6 +8,7 @@
 void cli_print_soup(const PapaSoupReport *report, const char *method, const char *base, const char *out, bool json);
 /* svg: NULL: none was drawn. */
 void cli_print_path(const PapaPathReport *report, const char *svg, bool json);
+void cli_print_alignment(const PapaAlignReport *report, const PapaAlignOptions *options, bool json);
 void cli_print_diagnosis(const PapaDiagnosis *diagnosis, bool json);
 
 /* A member of a JSON object: null where nothing was scored. */

@@ -427,49 +427,57 @@ typedef struct Values {
     PapaNet *net;
     PapaWorker *worker;
     PapaShape *shapes;
-    float **host;
-    int n;
+    float **host; /* by store, by output */
+    int n_stores, n;
 } Values;
 
-static PapaStatus open_values(Values *v, const PapaJudge *j, const char *const *outputs, int n)
+static PapaStatus open_values(Values *v, const PapaJudge *j, const char *const *outputs)
 {
     PapaDevice *dev = j->crew.main;
     PapaDataInfo info = papa_data_info(j->data);
     PapaNetOptions options = {.mode = PAPA_MODE_INFER, .batch = j->options.batch, .size = {info.channels, info.height, info.width}, .outputs = outputs,
-        .n_outputs = n};
-    v->n = n;
+        .n_outputs = v->n};
     PAPA_TRY(papa_net_compile(&v->net, j->model, &options, dev));
     PAPA_TRY(papa_worker_new(&v->worker, (const PapaNet *const *)&v->net, 1, dev));
-    v->shapes = PAPA_NEW_ARRAY(&v->arena, PapaShape, n);
-    v->host = PAPA_NEW_ARRAY(&v->arena, float *, n);
+    v->shapes = PAPA_NEW_ARRAY(&v->arena, PapaShape, v->n);
+    v->host = PAPA_NEW_ARRAY(&v->arena, float *, (int64_t)v->n_stores * v->n);
     if (!v->shapes || !v->host)
         return PAPA_ERR_MEMORY;
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < v->n; i++) {
         v->shapes[i] = papa_net_output_shape(v->net, i);
-        v->host[i] = PAPA_NEW_ARRAY(&v->arena, float, papa_shape_count(&v->shapes[i]));
-        if (!v->host[i])
-            return PAPA_ERR_MEMORY;
+        for (int k = 0; k < v->n_stores; k++) {
+            float *host = v->host[k * v->n + i] = PAPA_NEW_ARRAY(&v->arena, float, papa_shape_count(&v->shapes[i]));
+            if (!host)
+                return PAPA_ERR_MEMORY;
+        }
     }
     return PAPA_OK;
 }
 
-static PapaStatus run_values(Values *v, PapaJudge *j, float *store, int batch, papa_judge_outputs_fn *fn, void *context)
+/* The network may write over its input: the batch is made anew for each store. */
+static PapaStatus run_values(Values *v, PapaJudge *j, float *const *stores, int batch)
 {
     PapaDevice *dev = j->crew.main;
-    PAPA_TRY(papa_sampler_fill(&j->sampler, v->worker, papa_net_input(v->net, v->worker), j->options.batch, batch, papa_net_input_channels_last(v->net)));
-    PAPA_TRY(papa_net_forward(v->net, v->worker, store, NULL));
-    for (int i = 0; i < v->n; i++)
-        PAPA_TRY(papa_device_download(dev, v->host[i], papa_net_output(v->net, v->worker, i), (size_t)papa_shape_count(&v->shapes[i]) * sizeof(float)));
-    return fn(context, (const float *const *)v->host, v->shapes, v->n);
+    for (int k = 0; k < v->n_stores; k++) {
+        PAPA_TRY(papa_sampler_fill(&j->sampler, v->worker, papa_net_input(v->net, v->worker), j->options.batch, batch, papa_net_input_channels_last(v->net)));
+        PAPA_TRY(papa_net_forward(v->net, v->worker, stores[k], NULL));
+        for (int i = 0; i < v->n; i++)
+            PAPA_TRY(papa_device_download(dev, v->host[k * v->n + i], papa_net_output(v->net, v->worker, i),
+                (size_t)papa_shape_count(&v->shapes[i]) * sizeof(float)));
+    }
+    return PAPA_OK;
 }
 
-PapaStatus papa_judge_run(PapaJudge *j, float *store, const char *const *outputs, int n_outputs, papa_judge_outputs_fn *fn, void *context)
+PapaStatus papa_judge_run(PapaJudge *j, float *const *stores, int n_stores, const char *const *outputs, int n_outputs, papa_judge_outputs_fn *fn, void *context)
 {
-    Values v = {0};
-    begin_own(j, PAPA_PHASE_EVALUATE, j->options.repair_batches);
-    PapaStatus status = open_values(&v, j, outputs, n_outputs);
-    for (int batch = 0; batch < j->options.repair_batches && status == PAPA_OK; batch++)
-        status = run_values(&v, j, store, batch, fn, context);
+    Values v = {.n_stores = n_stores, .n = n_outputs};
+    begin_own(j, PAPA_PHASE_EVALUATE, n_stores * (int64_t)j->options.repair_batches);
+    PapaStatus status = open_values(&v, j, outputs);
+    for (int batch = 0; batch < j->options.repair_batches && status == PAPA_OK; batch++) {
+        status = run_values(&v, j, stores, batch);
+        if (status == PAPA_OK)
+            status = fn(context, (const float *const *)v.host, v.shapes);
+    }
     papa_worker_free(v.worker);
     papa_net_free(v.net, j->crew.main);
     papa_arena_free(&v.arena);

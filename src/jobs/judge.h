@@ -55,10 +55,12 @@ PapaStatus papa_judge_score_ensemble(PapaJudge *judge, PapaScore *score, float *
 PapaStatus papa_judge_recalibrate(PapaJudge *judge, float *store);
 PapaStatus papa_judge_repair(PapaJudge *judge, float *child, const float *const *parents, const double *weights, int n);
 
-/* Runs training images, batch by batch (as many as statistics are measured on), through an inference net of the judge's model with these outputs, and
- * hands each batch's outputs on: host memory, in ONNX's order of axes. For activation matching. Where statistics are needed. */
-typedef PapaStatus papa_judge_outputs_fn(void *context, const float *const *outputs, const PapaShape *shapes, int n_outputs);
-PapaStatus papa_judge_run(PapaJudge *judge, float *store, const char *const *outputs, int n_outputs, papa_judge_outputs_fn *fn, void *context);
+/* Runs training images, batch by batch (as many as statistics are measured on), through an inference net of the judge's model with these outputs, each batch
+ * with every store, and hands what they give on: outputs[k * n_outputs + i] is store k's output i, of shape shapes[i], in host memory, in ONNX's order of
+ * axes. For activation matching. Where statistics are needed. */
+typedef PapaStatus papa_judge_outputs_fn(void *context, const float *const *outputs, const PapaShape *shapes);
+PapaStatus papa_judge_run(PapaJudge *judge, float *const *stores, int n_stores, const char *const *outputs, int n_outputs, papa_judge_outputs_fn *fn,
+    void *context);
 
 /* One batch of held-out images, as they are, drawn by step (each epoch in another order; a shorter last batch is dropped): the loss at store, and its
  * gradient: n_trained floats on the device, the judge's, until the next call. BatchNormalization uses the batch's statistics, Dropout passes through; store
