@@ -131,7 +131,8 @@ static bool correspond(const PapaMatchSetup *setup, const Inside *found, int n_f
     const int64_t n_kinds = n_found / n_blocks;
     for (int64_t i = 0; i < n_found; i++) {
         const Inside *first = &found[i % n_kinds];
-        if (setup->group[found[i].group].block >= 0 || found[i].block != i / n_kinds || found[i].hash != first->hash || setup->group[found[i].group].n != setup->group[first->group].n)
+        const PapaMatchGroup *group = &setup->group[found[i].group];
+        if (group->block >= 0 || group->n != setup->group[first->group].n || found[i].block != i / n_kinds || found[i].hash != first->hash)
             return false;
     }
     return true;

@@ -1,4 +1,5 @@
 /* Matching of units: what was scrambled comes back, what is found is never worse than what there was, small cases are solved exactly. */
+#include "align/match_parts.h"
 #include "matchtest.h"
 
 static PapaDevice *dev;
@@ -183,6 +184,101 @@ static void check_threads(const char *name)
     match_test_close(&t);
 }
 
+/* Units so much alike that float32 can't tell them apart (spread 0: nobody can): what the costs say is not taken, and the search ends. */
+static void check_alike(const char *name, float spread)
+{
+    MatchTest t;
+    PapaMatch match;
+    CHECK_OK(match_test_open(&t, name, dev));
+    float **a = match_weights_draw(t.groups, 0);
+    for (int i = 0; i < t.groups->n_tensors; i++)
+        for (int64_t k = 0; k < t.groups->tensors[i].count; k++)
+            a[i][k] = 100 + spread * a[i][k];
+    t.options.restarts = 3;
+    CHECK_OK(papa_match_weights(&match, t.groups, TENSORS(a), TENSORS(a), &t.options));
+    for (int g = 0; g < t.groups->n_groups; g++)
+        for (int64_t i = 0; i < t.groups->groups[g].n; i++)
+            CHECK(match.perms[g][i] == i, "%s: group %d: unit %lld moves for nothing", name, g, (long long)i);
+    CHECK(match.restart == 0 && match.sweeps == 2, "%s: search %d, %d sweeps", name, match.restart, match.sweeps);
+    papa_match_free(&match);
+    match_weights_free(a, t.groups);
+    match_test_close(&t);
+}
+
+/* A product that oneDNN shares out among threads so that they sum in another order. */
+static void check_product_threads(void)
+{
+    enum { UNITS = 128, COLUMNS = 4096 };
+    float *a = match_alloc(UNITS * COLUMNS, sizeof *a), *b = match_alloc(UNITS * COLUMNS, sizeof *b);
+    static float products[4][UNITS * UNITS];
+    groups_draw(a, UNITS * COLUMNS, 1, 0, 1);
+    groups_draw(b, UNITS * COLUMNS, 2, 0, 1);
+    for (int i = 0; i < 4; i++) {
+        PapaMatchRoom room = {0};
+        CHECK_OK(papa_device_open_cpu(&room.dev, i + 1));
+        room.one = *room.dev;
+        room.one.n_threads = 1;
+        CHECK_OK(papa_match_product(&room, products[i], a, b, UNITS, UNITS, COLUMNS, true, false));
+        CHECK(!memcmp(products[i], products[0], sizeof products[0]), "%d threads sum in another order", i + 1);
+        papa_device_close(room.dev);
+    }
+    CHECK_OK(papa_device_enter(dev));
+    free(a), free(b);
+}
+
+/* Nothing but units along both axes of one tensor: what the costs promise may not come true, and is then left alone. */
+static void check_crossed_alone(void)
+{
+    MatchTest t;
+    CHECK_OK(match_test_open(&t, write_crossed(), dev));
+    const float **only = match_alloc(t.groups->n_tensors, sizeof *only);
+    for (uint32_t k = 0; k < 20; k++) {
+        float **a = match_weights_draw(t.groups, 2 * k), **b = match_weights_draw(t.groups, 2 * k + 1);
+        double last = -INFINITY;
+        for (int i = 0; i < t.groups->n_tensors; i++)
+            only[i] = strcmp(t.groups->tensors[i].name, "c.w") == 0 ? b[i] : NULL;
+        for (t.options.max_sweeps = 2; t.options.max_sweeps <= 5; t.options.max_sweeps++) {
+            PapaMatch match;
+            CHECK_OK(papa_match_weights(&match, t.groups, TENSORS(a), only, &t.options));
+            CHECK(match.objective >= last && match.objective >= match.before, "weights %u: %g after %d sweeps, %g one earlier", k, match.objective,
+                t.options.max_sweeps, last);
+            last = match.objective;
+            papa_match_free(&match);
+        }
+        match_weights_free(a, t.groups), match_weights_free(b, t.groups);
+    }
+    free(only);
+    match_test_close(&t);
+}
+
+/* One set of permutations behind another, and what undoes one, do to tensors what they say; blocks with units inside them are the hard part. */
+static void check_sets(const char *name)
+{
+    MatchTest t;
+    PapaMatchSetup *setup;
+    int64_t **undo;
+    CHECK_OK(match_test_open(&t, name, dev));
+    CHECK_OK(papa_match_setup(&setup, t.groups, NULL, 0));
+    CHECK(setup->n_families > 0 && setup->families[0].n_kinds > 0, "%s: no units inside blocks", name);
+    CHECK_OK(papa_match_perms_new(&undo, setup));
+    int64_t **first = match_perms_draw(t.groups, 1), **second = match_perms_draw(t.groups, 2), *scratch = match_alloc(3 * setup->most_units, sizeof *scratch);
+    float **a = match_weights_draw(t.groups, 0), **once = match_weights_permuted(t.groups, a, first), **twice = match_weights_permuted(t.groups, once, second);
+    papa_match_undo(setup, undo, first, scratch);
+    float **undone = match_weights_permuted(t.groups, once, undo);
+    CHECK(!match_weights_differ(t.groups, a, undone), "%s: %s is not undone", name, match_weights_differ(t.groups, a, undone));
+    papa_match_then(setup, first, second, scratch);
+    float **composed = match_weights_permuted(t.groups, a, first);
+    CHECK(!match_weights_differ(t.groups, twice, composed), "%s: %s: one set behind another", name, match_weights_differ(t.groups, twice, composed));
+    float **all[] = {a, once, twice, undone, composed};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        match_weights_free(all[i], t.groups);
+    papa_match_perms_free(undo, t.groups->n_groups);
+    match_perms_free(first, t.groups->n_groups), match_perms_free(second, t.groups->n_groups);
+    free(scratch);
+    papa_match_setup_free(setup);
+    match_test_close(&t);
+}
+
 /* ---------------------------------------------------------------- what can't be done */
 
 static int n_progress;
@@ -274,6 +370,14 @@ int main(void)
     check_noisy(write_grouped());
     check_threads(MODEL("mlp"));
     check_threads(MODEL("vit-tiny"));
+    for (int i = 0; i < 2; i++) {
+        check_alike(MODEL("vgg"), (float)i * 1e-3f);
+        check_alike(write_grouped(), (float)i * 1e-3f);
+    }
+    check_product_threads();
+    check_crossed_alone();
+    check_sets(MODEL("vit-tiny"));
+    check_sets(write_grouped());
     check_refusals();
     check_missing();
     papa_device_close(dev);
