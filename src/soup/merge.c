@@ -294,8 +294,9 @@ static PapaMergeJob *new_job(PapaMerge *merge, const Side *sides, size_t tensor)
         .sources = PAPA_NEW_ARRAY(&merge->arena, PapaMergeTensor, merge->n_sources),
         .weights = PAPA_NEW_ARRAY(&merge->arena, double, merge->n_sources),
         .thresholds = PAPA_NEW_ARRAY(&merge->arena, double, merge->n),
+        .floats = PAPA_NEW_ARRAY(&merge->arena, const unsigned char *, merge->n_sources),
     };
-    if (!job->sources || !job->weights || !job->thresholds)
+    if (!job->sources || !job->weights || !job->thresholds || !job->floats)
         return NULL;
     for (int s = 0; s < merge->n_sources; s++)
         job->sources[s] = sides[s].tensors[tensor];
@@ -376,8 +377,9 @@ static PapaStatus make_workers(PapaMerge *merge)
             .rows = papa_arena_calloc(&merge->arena, (size_t)n_sources + 1, sizeof *w->rows),
             .used = PAPA_NEW_ARRAY(&merge->arena, const double *, n_sources),
             .used_weights = PAPA_NEW_ARRAY(&merge->arena, double, n_sources),
+            .raw = PAPA_NEW_ARRAY(&merge->arena, const void *, n_sources),
         };
-        if (!w->readers || !w->rows || !w->used || !w->used_weights)
+        if (!w->readers || !w->rows || !w->used || !w->used_weights || !w->raw)
             return PAPA_ERR_MEMORY;
         if (merge->options.method != PAPA_MERGE_TIES)
             continue;

@@ -140,24 +140,32 @@ static inline bool is_usual(double sum, double rest, double lost)
 }
 
 /* (sum + rest) / n, rounded to odd at ODD_BITS bits: rounded to nearest at one bit less, and moved half a step to where what is
- * left lies. n times a number of so few bits is exact, and so is what it leaves of the sum. True if all sums were usual. */
+ * left lies. n times a number of so few bits is exact, and so is what it leaves of the sum. inverse: 1 / n, rounded. */
 #define ODD_BITS 37
 #define ODD_STEP ((uint64_t)1 << (53 - ODD_BITS))
 
+static inline double quotient_to_odd(double sum, double rest, double n, double inverse)
+{
+    double near = sum * inverse;
+    uint64_t bits;
+    memcpy(&bits, &near, sizeof bits);
+    bits = (bits + ODD_STEP) & ~(2 * ODD_STEP - 1);
+    memcpy(&near, &bits, sizeof near);
+    double left = (sum - near * n) + rest;
+    uint64_t outward = (left > 0) == (near > 0) ? ODD_STEP : -ODD_STEP;
+    bits += left != 0 ? outward : 0;
+    memcpy(&near, &bits, sizeof near);
+    return near;
+}
+
+/* True if all sums were usual. */
 PAPA_SIMD static bool divide_to_odd(double *restrict to, Sums *restrict sums, int n, int64_t count)
 {
     double terms = n, inverse = 1 / terms;
     uint64_t n_lost = 0;
     for (int64_t i = 0; i < count; i++) {
-        double sum = sums->sum[i], rest = sums->rest[i], near = sum * inverse;
-        uint64_t bits;
-        memcpy(&bits, &near, sizeof bits);
-        bits = (bits + ODD_STEP) & ~(2 * ODD_STEP - 1);
-        memcpy(&near, &bits, sizeof near);
-        double left = (sum - near * terms) + rest;
-        uint64_t outward = (left > 0) == (near > 0) ? ODD_STEP : -ODD_STEP;
-        bits += left != 0 ? outward : 0;
-        memcpy(&to[i], &bits, sizeof bits);
+        double sum = sums->sum[i], rest = sums->rest[i];
+        to[i] = quotient_to_odd(sum, rest, terms, inverse);
         bool usual = is_usual(sum, rest, sums->lost[i]);
         sums->lost[i] = usual ? 0 : 1;
         n_lost += !usual;
@@ -206,4 +214,92 @@ void papa_merge_exact_mean(double *to, const double *const *rows, int n, int64_t
     for (int64_t i = 0; i < count; i++)
         if (sums.lost[i] != 0)
             to[i] = fixed_mean(rows, n, i, to_odd);
+}
+
+/* ---------------------------------------------------------------- floats */
+
+/* Floats of exponents that lie close enough have exact sums in double. As patterns without the sign they are ordered by size. */
+typedef struct FloatSums {
+    double sum[BLOCK];
+    uint32_t most[BLOCK], least[BLOCK]; /* patterns of the largest and the least element, less 1 so that zeros don't count */
+} FloatSums;
+
+#define INFINITE 0x7f800000u /* the pattern, and the least of those that are no numbers */
+
+/* The i-th float at bytes that may be unaligned. */
+#define ELEMENT(raw, i) (((const struct { float value; } __attribute__((packed, may_alias)) *)(raw))[i].value)
+
+static inline uint32_t size_pattern(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits & INT32_MAX;
+}
+
+static inline uint32_t larger(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+static inline uint32_t smaller(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+PAPA_SIMD static void begin_float_sums(FloatSums *restrict sums, const void *restrict x, const void *restrict y, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        float a = ELEMENT(x, i), b = ELEMENT(y, i);
+        uint32_t size_a = size_pattern(a), size_b = size_pattern(b);
+        sums->sum[i] = (double)a + (double)b;
+        sums->most[i] = larger(size_a, size_b);
+        sums->least[i] = smaller(size_a - 1, size_b - 1);
+    }
+}
+
+PAPA_SIMD static void add_float_row(FloatSums *restrict sums, const void *restrict x, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        float value = ELEMENT(x, i);
+        uint32_t size = size_pattern(value);
+        sums->sum[i] += (double)value;
+        sums->most[i] = larger(sums->most[i], size);
+        sums->least[i] = smaller(sums->least[i], size - 1);
+    }
+}
+
+/* The spread of exponents that n floats may have: numbers below 2^(e + 1) that are multiples of 2^(f - 23) have exact sums where
+ * n 2^(e + 1) <= 2^53 2^(f - 23). */
+static uint32_t widest_spread(int n)
+{
+    return 29 - (32 - (uint32_t)__builtin_clz((unsigned)n - 1));
+}
+
+PAPA_SIMD static bool are_exact(const FloatSums *sums, uint32_t spread, int64_t count)
+{
+    uint32_t widest = spread << 23, lost = 0;
+    for (int64_t i = 0; i < count; i++)
+        lost |= (sums->most[i] - sums->least[i] > widest) | (sums->most[i] >= INFINITE);
+    return !lost;
+}
+
+/* Rounding twice does no harm here. The quotient is at most 2^(e + 1), and n times its distance from a middle of two floats is 0, or a
+ * multiple of 2^(f - 23) or of the middle's own last bit: so it is a middle, as double too, or further from one than double's rounding goes. */
+PAPA_SIMD static void divide_floats(float *restrict to, const FloatSums *restrict sums, int n, int64_t count)
+{
+    double terms = n;
+    for (int64_t i = 0; i < count; i++)
+        to[i] = (float)(sums->sum[i] / terms);
+}
+
+bool papa_merge_float_mean(float *to, const void *const *rows, int n, int64_t count)
+{
+    FloatSums sums;
+    begin_float_sums(&sums, rows[0], rows[1], count);
+    for (int k = 2; k < n; k++)
+        add_float_row(&sums, rows[k], count);
+    if (!are_exact(&sums, widest_spread(n), count))
+        return false;
+    divide_floats(to, &sums, n, count);
+    return true;
 }

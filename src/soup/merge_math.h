@@ -22,6 +22,10 @@ typedef enum PapaMergeTrim {
  * that can't overflow. n <= 65536. */
 void papa_merge_exact_mean(double *to, const double *const *rows, int n, int64_t count, bool to_odd);
 
+/* The same of floats, which may lie at any address, rounded to nearest. A few times as fast. False where doubles don't hold the sums, as those of numbers
+ * of very different sizes, or something is infinite or NaN: then nothing has been written. 2 <= n <= 65536. */
+bool papa_merge_float_mean(float *to, const void *const *rows, int n, int64_t count);
+
 /* to[i] = sum_k weights[k] rows[k][i], in double, from k = 0 on. is_mean: the weights sum to 1 (up to rounding); then where all rows
  * agree the result is their value, bit for bit. Rows of weight 0 are not looked at. */
 void papa_merge_weighted(double *to, const double *const *rows, const double *weights, int n, int64_t count, bool is_mean);

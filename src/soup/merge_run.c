@@ -281,26 +281,45 @@ static PapaStatus prepare_ties(PapaMergeJob *job)
 
 /* ---------------------------------------------------------------- the result */
 
+typedef struct Weighting {
+    int n;        /* of sources whose weight is not 0 */
+    bool is_mean; /* they sum to 1 ... */
+    bool is_even; /* ... and are equal: an exact mean */
+} Weighting;
+
+static Weighting weighting(const PapaMergeJob *job)
+{
+    Weighting w = {.is_even = true};
+    double sum = 0, one = 0;
+    for (int s = 0; s < job->merge->n_sources; s++) {
+        if (job->weights[s] == 0)
+            continue;
+        w.is_even &= !w.n || job->weights[s] == one;
+        one = job->weights[s];
+        sum += one;
+        w.n++;
+    }
+    w.is_mean = fabs(sum - 1) <= PAPA_MERGE_SUM_TOLERANCE;
+    w.is_even &= w.n && w.is_mean;
+    return w;
+}
+
 /* A sum of tensors. */
 static PapaStatus sum_block(PapaMergeWorker *worker, const PapaMergeJob *job, double *to, int64_t first, int64_t count)
 {
+    Weighting all = weighting(job);
     int n = 0;
-    double sum = 0;
-    bool all_equal = true;
     for (int s = 0; s < job->merge->n_sources; s++) {
         if (job->weights[s] == 0)
             continue;
         PAPA_TRY(read_row(worker, job, s, first, count));
         worker->used[n] = worker->rows[s];
         worker->used_weights[n++] = job->weights[s];
-        sum += job->weights[s];
-        all_equal &= job->weights[s] == worker->used_weights[0];
     }
-    bool is_mean = fabs(sum - 1) <= PAPA_MERGE_SUM_TOLERANCE;
-    if (n && all_equal && is_mean)
+    if (all.is_even)
         papa_merge_exact_mean(to, worker->used, n, count, job->type != ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE);
     else if (n)
-        papa_merge_weighted(to, worker->used, worker->used_weights, n, count, is_mean);
+        papa_merge_weighted(to, worker->used, worker->used_weights, n, count, all.is_mean);
     else
         memset(to, 0, (size_t)count * sizeof *to);
     return PAPA_OK;
@@ -327,6 +346,32 @@ static PapaStatus change_block(PapaMergeWorker *worker, const PapaMergeJob *job,
     return PAPA_OK;
 }
 
+/* Finds out whether the result can be made from where the sources lie, without rows. */
+static void find_floats(PapaMergeJob *job)
+{
+    Weighting all = weighting(job);
+    int n = 0;
+    if (job->type != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT || papa_merge_is_of_differences(job->merge->options.method) || !all.is_even || all.n < 2)
+        return;
+    for (int s = 0; s < job->merge->n_sources; s++) {
+        const PapaMergeTensor *source = &job->sources[s];
+        if (job->weights[s] == 0)
+            continue;
+        job->floats[n] = source->read || source->transposed ? NULL : papa_tensor_data(job->merge->models[s].onnx, source->tensor);
+        if (!job->floats[n++])
+            return;
+    }
+    job->n_floats = n;
+}
+
+/* The exact mean of a block, where it can be had the fast way. */
+static bool mean_in_place(PapaMergeWorker *worker, const PapaMergeJob *job, void *to, int64_t first, int64_t count)
+{
+    for (int k = 0; k < job->n_floats; k++)
+        worker->raw[k] = job->floats[k] + first * (int64_t)sizeof(float);
+    return job->n_floats && papa_merge_float_mean(to, worker->raw, job->n_floats, count);
+}
+
 typedef struct Target {
     unsigned char *to; /* of element `first` */
     int64_t first;
@@ -339,8 +384,11 @@ static PapaStatus slice_result(PapaMergeWorker *worker, PapaMergeJob *job, int64
     int64_t bytes = (int64_t)papa_type_bits(job->type) / 8;
     bool changes = papa_merge_is_of_differences(job->merge->options.method);
     FOR_BLOCKS(at, count) {
+        unsigned char *to = target->to + (at - target->first) * bytes;
+        if (mean_in_place(worker, job, to, at, count))
+            continue;
         PAPA_TRY((changes ? change_block : sum_block)(worker, job, row, at, count));
-        papa_doubles_to_raw(target->to + (at - target->first) * bytes, job->type, row, count);
+        papa_doubles_to_raw(to, job->type, row, count);
     }
     return PAPA_OK;
 }
@@ -365,8 +413,10 @@ PapaStatus papa_merge_fill(void *context, void *to, int64_t first, int64_t n)
     const volatile sig_atomic_t *stop = job->merge->options.stop;
     if (stop && *stop)
         return papa_fail(PAPA_ERR_STOPPED, "stopped before all was merged");
-    if (!job->is_prepared)
+    if (!job->is_prepared) {
         PAPA_TRY(prepare(job));
-    job->is_prepared = true;
+        find_floats(job);
+        job->is_prepared = true;
+    }
     return run_pass(job, first, n, slice_result, &(Target){.to = to, .first = first});
 }

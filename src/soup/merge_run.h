@@ -15,6 +15,8 @@ typedef struct PapaMergeJob {
     PapaMergeTensor *sources;   /* [n_sources] */
     double *weights;            /* [n_sources]: sums of tensors: what each is multiplied by; of differences: [n] the weights a */
     double *thresholds;         /* TIES: [n] */
+    const unsigned char **floats; /* [n_floats]: an exact mean of FLOAT tensors that lie in one piece each: where; else n_floats is 0 */
+    int n_floats;
     bool is_prepared;           /* what takes passes of its own is known: SLERP's and STOCK's weights, thresholds */
 } PapaMergeJob;
 
@@ -24,6 +26,7 @@ typedef struct PapaMergeWorker {
     double (*rows)[PAPA_MERGE_BLOCK]; /* [n_sources + 1]: a block of each source, and the result */
     const double **used;        /* [n_sources]: the rows that count */
     double *used_weights;
+    const void **raw;           /* [n_sources]: of a block, where it lies */
     int64_t *histogram;         /* TIES: [PAPA_MERGE_BINS], zeros between passes */
 } PapaMergeWorker;
 

@@ -405,6 +405,127 @@ static void test_exact_hard(void)
     CHECK(papa_double_to_bfloat16(mean_of(2, (double[]){1, 1 + 0x1p-7 + 0x1p-60 * 0}, true)) == 0x3f80); /* 1 + 2^-8: to even */
 }
 
+typedef enum FloatKind {
+    ANY_FLOATS,
+    SUBNORMAL_FLOATS, /* and zeros, and the least normal ones */
+    LARGE_FLOATS,
+    SPREAD_FLOATS,    /* exponents that lie `spread` apart, or less */
+    MIDDLES,          /* the mean is the middle of two floats */
+    NEAR_MIDDLES,     /* or next to one: two of the floats are 2^-spread of the largest, or so, and cancel but for their last bit */
+} FloatKind;
+
+static float random_float(PapaRng *rng, FloatKind kind, int spread)
+{
+    uint32_t sign = papa_rng_below(rng, 2) << 31, mantissa = papa_rng_below(rng, 1 << 23);
+    if (kind == SUBNORMAL_FLOATS)
+        return papa_bits_float(sign | papa_rng_below(rng, 3) << 23 | (papa_rng_below(rng, 2) ? mantissa : papa_rng_below(rng, 3)));
+    if (kind == LARGE_FLOATS)
+        return papa_bits_float(sign | 254u << 23 | mantissa);
+    return papa_bits_float(sign | (kind == SPREAD_FLOATS ? 100 + papa_rng_below(rng, (uint32_t)spread + 1) : papa_rng_below(rng, 255)) << 23 | mantissa);
+}
+
+/* The middle's neighbours at random, but for one float of any size below 1, and what is then left. */
+static void put_middle(PapaRng *rng, float *to, int n)
+{
+    double left;
+    do {
+        float below = papa_bits_float(127u << 23 | papa_rng_below(rng, 1 << 23));
+        left = n * (below + 0x1p-24);
+        for (int k = 1; k < n; k++) {
+            to[k] = k == 1 ? (float)papa_rng_below(rng, 1 << 24) * 0x1p-24f : below + (papa_rng_below(rng, 2) ? 0x1p-23f : 0);
+            left -= to[k];
+        }
+        to[0] = (float)left;
+    } while (to[0] != left);
+}
+
+static void put_near_middle(PapaRng *rng, float *to, int n, int spread)
+{
+    float tiny = papa_rng_below(rng, 2) ? ldexpf(2, -spread) : -ldexpf(2, -spread);
+    for (int k = 0; k < n; k++)
+        to[k] = 1;
+    to[0] = 0.5f + (float)(n * (papa_rng_below(rng, 2) ? 1 : 3)) * 0x1p-24f; /* n (1 + 2^-24) or n (1 + 3 2^-24), with ... */
+    to[1] = 3.5f;                                                          /* ... this and n - 4 ones */
+    to[n - 1] = tiny;
+    to[n - 2] = -tiny * (papa_rng_below(rng, 2) ? 1 + 0x1p-23f : 1 - 0x1p-24f);
+}
+
+static void put_floats(PapaRng *rng, float *to, int n, FloatKind kind, int spread)
+{
+    if (kind == MIDDLES)
+        put_middle(rng, to, n);
+    else if (kind == NEAR_MIDDLES)
+        put_near_middle(rng, to, n, spread);
+    else
+        for (int k = 0; k < n; k++)
+            to[k] = random_float(rng, kind, spread);
+}
+
+/* The fast mean of floats against that of doubles, bit for bit; returns how many of the N elements it has. */
+enum { N_FLOATS = 512, MOST_ROWS = 70 };
+
+static int check_float_mean(int n, FloatKind kind, int spread)
+{
+    static double rows[MOST_ROWS][N_FLOATS];
+    static unsigned char raw[MOST_ROWS][N_FLOATS * sizeof(float) + 4];
+    const double *list[MOST_ROWS];
+    const void *floats[MOST_ROWS], *one[MOST_ROWS];
+    double exact[N_FLOATS];
+    float found[N_FLOATS + 1], values[MOST_ROWS];
+    PapaRng rng = papa_rng(5, PAPA_RNG_MERGE, (int)kind, (uint32_t)n, (uint32_t)spread);
+    for (int i = 0; i < N_FLOATS; i++) {
+        put_floats(&rng, values, n, kind, spread);
+        for (int k = 0; k < n; k++) {
+            list[k] = rows[k];
+            floats[k] = raw[k] + k % 4; /* at any address */
+            rows[k][i] = values[k];
+            memcpy(raw[k] + k % 4 + (size_t)i * sizeof *values, &values[k], sizeof *values);
+        }
+    }
+    papa_merge_exact_mean(exact, list, n, N_FLOATS, true);
+    int n_fast = 0, n_wrong = 0;
+    for (int i = 0; i < N_FLOATS; i++) {
+        for (int k = 0; k < n; k++)
+            one[k] = (const unsigned char *)floats[k] + (size_t)i * sizeof(float);
+        found[0] = found[1] = 77;
+        bool fast = papa_merge_float_mean(found, one, n, 1);
+        n_fast += fast;
+        n_wrong += papa_float_bits(found[0]) != papa_float_bits(fast ? (float)exact[i] : 77) || found[1] != 77;
+    }
+    bool fast = papa_merge_float_mean(found, floats, n, N_FLOATS);
+    CHECK(fast == (n_fast == N_FLOATS), "mean of %d, kind %d, spread %d: %d elements one by one, but %s at once", n, (int)kind, spread, n_fast,
+        fast ? "all" : "not all");
+    for (int i = 0; i < N_FLOATS && fast; i++)
+        n_wrong += papa_float_bits(found[i]) != papa_float_bits((float)exact[i]);
+    CHECK(n_wrong == 0, "mean of %d, kind %d, spread %d: %d wrong", n, (int)kind, spread, n_wrong);
+    return n_fast;
+}
+
+static void test_float_mean(void)
+{
+    static const int counts[] = {2, 3, 4, 5, 7, 8, 9, 49, 70};
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+        int n = counts[c], bits = 0;
+        while (1 << bits < n)
+            bits++;
+        check_float_mean(n, ANY_FLOATS, 0);
+        CHECK(check_float_mean(n, SUBNORMAL_FLOATS, 0) == N_FLOATS);
+        CHECK(check_float_mean(n, LARGE_FLOATS, 0) == N_FLOATS);
+        CHECK(check_float_mean(n, SPREAD_FLOATS, 28 - bits) == N_FLOATS);
+        check_float_mean(n, MIDDLES, 0);
+        for (int spread = 24 - bits; spread < 36; spread++) {
+            check_float_mean(n, SPREAD_FLOATS, spread);
+            if (n >= 4)
+                check_float_mean(n, NEAR_MIDDLES, spread);
+        }
+    }
+    float to[1] = {77};
+    CHECK(!papa_merge_float_mean(to, (const void *[]){&(float){INFINITY}, &(float){INFINITY}}, 2, 1) && to[0] == 77);
+    CHECK(!papa_merge_float_mean(to, (const void *[]){&(float){NAN}, &(float){NAN}, &(float){NAN}}, 3, 1) && to[0] == 77);
+    CHECK(!papa_merge_float_mean(to, (const void *[]){&(float){1}, &(float){1}, &(float){-INFINITY}}, 3, 1) && to[0] == 77);
+    CHECK(!papa_merge_float_mean(to, (const void *[]){&(float){0x1p30f}, &(float){1}}, 2, 1) && to[0] == 77);
+}
+
 /* ---------------------------------------------------------------- whole files */
 
 typedef struct Parts {
@@ -809,6 +930,7 @@ int main(void)
     }
     test_exact_small();
     test_exact_hard();
+    test_float_mean();
     test_all_places();
     test_refused();
     test_extra_tensor();
