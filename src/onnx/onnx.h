@@ -199,6 +199,10 @@ PapaStatus papa_edit_remove_value_info(PapaEdit *edit, const char *name);
 /* Sets a metadata_props entry: replaces the value of the key, or adds it at the end. NULL takes the entry away. */
 PapaStatus papa_edit_set_metadata(PapaEdit *edit, const char *key, const char *value);
 
+/* papa_edit_set_metadata with a value of so many bytes of UTF-8, not 0, that is produced while the file is written, as the elements of
+ * papa_edit_set_tensor_from are, which are here bytes. */
+PapaStatus papa_edit_set_metadata_from(PapaEdit *edit, const char *key, size_t bytes, papa_tensor_fill_fn *fill, void *context);
+
 /* A name that no value, initializer or node of the model or of this edit has: base, or base_1, base_2, ... It counts as
  * taken from now on. Owned by the edit. NULL when memory runs out. */
 const char *papa_edit_unique_name(PapaEdit *edit, const char *base);

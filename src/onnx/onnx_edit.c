@@ -346,14 +346,11 @@ PapaStatus papa_edit_remove_value_info(PapaEdit *edit, const char *name)
     return copy ? papa_name_map_add(&edit->removed_info, copy, 0, NULL) : PAPA_ERR_MEMORY;
 }
 
-PapaStatus papa_edit_set_metadata(PapaEdit *edit, const char *key, const char *value)
+static PapaStatus set_entry(PapaEdit *edit, const char *key, PapaPiece value)
 {
-    char *copy = value ? papa_arena_strdup(&edit->arena, value) : NULL;
-    if (value && !copy)
-        return PAPA_ERR_MEMORY;
     for (size_t i = 0; i < edit->n_metadata; i++)
-        if (!strcmp(edit->metadata[i]->key, key)) {
-            edit->metadata[i]->value = copy;
+        if (!strcmp(edit->metadata[i].key, key)) {
+            edit->metadata[i].value = value;
             return PAPA_OK;
         }
     if (edit->n_metadata == edit->metadata_capacity) {
@@ -364,15 +361,28 @@ PapaStatus papa_edit_set_metadata(PapaEdit *edit, const char *key, const char *v
         edit->metadata = metadata;
         edit->metadata_capacity = capacity;
     }
-    Onnx__StringStringEntryProto *entry = PAPA_NEW(&edit->arena, Onnx__StringStringEntryProto);
     char *own_key = papa_arena_strdup(&edit->arena, key);
-    if (!entry || !own_key)
+    if (!own_key)
         return PAPA_ERR_MEMORY;
-    onnx__string_string_entry_proto__init(entry);
-    entry->key = own_key;
-    entry->value = copy;
-    edit->metadata[edit->n_metadata++] = entry;
+    edit->metadata[edit->n_metadata++] = (PapaEntry){.key = own_key, .value = value};
     return PAPA_OK;
+}
+
+PapaStatus papa_edit_set_metadata(PapaEdit *edit, const char *key, const char *value)
+{
+    char *copy = value ? papa_arena_strdup(&edit->arena, value) : NULL;
+    if (value && !copy)
+        return PAPA_ERR_MEMORY;
+    return set_entry(edit, key, value ? papa_piece(copy, strlen(copy)) : (PapaPiece){0});
+}
+
+PapaStatus papa_edit_set_metadata_from(PapaEdit *edit, const char *key, size_t bytes, papa_tensor_fill_fn *fill, void *context)
+{
+    PapaFill *own = PAPA_NEW(&edit->arena, PapaFill);
+    if (!own)
+        return PAPA_ERR_MEMORY;
+    *own = (PapaFill){.fill = fill, .context = context, .count = (int64_t)bytes, .bits = 8};
+    return set_entry(edit, key, (PapaPiece){.bytes = bytes, .fill = own});
 }
 
 const char *papa_edit_unique_name(PapaEdit *edit, const char *base)

@@ -43,6 +43,12 @@ typedef struct PapaAdded {
     bool is_removed;
 } PapaAdded;
 
+/* A metadata_props entry that is set, or taken away: its value has then neither data nor fill. */
+typedef struct PapaEntry {
+    const char *key;
+    PapaPiece value;
+} PapaEntry;
+
 struct PapaEdit {
     const PapaOnnx *onnx;
     PapaArena arena;
@@ -52,7 +58,7 @@ struct PapaEdit {
     PapaNameMap removed_info; /* names of value_info entries */
     PapaAdded *added;
     size_t n_added, added_capacity;
-    Onnx__StringStringEntryProto **metadata; /* set keys */
+    PapaEntry *metadata;
     size_t n_metadata, metadata_capacity;
     size_t node_hint;         /* where the next node is looked for first: edits come in order */
     PapaNameMap initializers; /* name -> index in the main graph */

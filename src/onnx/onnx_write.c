@@ -336,15 +336,45 @@ static PapaStatus patch_graph(Editing *e, const PapaField *graph_field)
     return add_initializers(e, places);
 }
 
-/* Replaces the first entry of a key that was set and removes further ones; all where its value is NULL. is_done: per key of the edit. */
+static PapaStatus add_string(Editing *e, PapaRope *to, uint32_t number, PapaPiece text)
+{
+    PapaRope content = {0};
+    PapaStatus status = papa_rope_add_piece(&content, text);
+    if (!status)
+        status = papa_rope_add_field(to, &e->assembly->arena, number, &content);
+    papa_rope_free(&content);
+    return status;
+}
+
+static PapaStatus insert_entry(Editing *e, const unsigned char *place, const PapaEntry *entry)
+{
+    PapaRope content = {0}, field = {0};
+    PapaStatus status = add_string(e, &content, FIELD_ENTRY_KEY, papa_piece(entry->key, strlen(entry->key)));
+    if (!status)
+        status = add_string(e, &content, FIELD_ENTRY_VALUE, entry->value);
+    if (!status)
+        status = papa_rope_add_field(&field, &e->assembly->arena, FIELD_MODEL_METADATA, &content);
+    if (!status)
+        status = papa_patches_add(&e->patches, e->model, place, place, &field);
+    papa_rope_free(&content);
+    papa_rope_free(&field);
+    return status;
+}
+
+static bool has_value(const PapaEntry *entry)
+{
+    return entry->value.data || entry->value.fill;
+}
+
+/* Replaces the first entry of a key that was set and removes further ones; all where it has no value. is_done: per key of the edit. */
 static PapaStatus patch_metadata(Editing *e, const PapaField *field, const char *key, bool *is_done)
 {
     const PapaEdit *edit = e->edit;
     for (size_t i = 0; i < edit->n_metadata; i++) {
-        if (!key || strcmp(edit->metadata[i]->key, key))
+        if (!key || strcmp(edit->metadata[i].key, key))
             continue;
-        if (!is_done[i] && edit->metadata[i]->value)
-            PAPA_TRY(insert_message(e, e->model, field->start, FIELD_MODEL_METADATA, &edit->metadata[i]->base));
+        if (!is_done[i] && has_value(&edit->metadata[i]))
+            PAPA_TRY(insert_entry(e, field->start, &edit->metadata[i]));
         is_done[i] = true;
         return papa_patches_add(&e->patches, e->model, field->start, field->end, NULL);
     }
@@ -374,8 +404,8 @@ static PapaStatus patch_model(Editing *e)
         }
     }
     for (size_t i = 0; i < edit->n_metadata; i++)
-        if (!is_done[i] && edit->metadata[i]->value)
-            PAPA_TRY(insert_message(e, e->model, place, FIELD_MODEL_METADATA, &edit->metadata[i]->base));
+        if (!is_done[i] && has_value(&edit->metadata[i]))
+            PAPA_TRY(insert_entry(e, place, &edit->metadata[i]));
     return PAPA_OK;
 }
 

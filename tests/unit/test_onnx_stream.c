@@ -375,6 +375,63 @@ static void test_fill(uint64_t limit)
     unlink(out_path), unlink(out_data), unlink(set_path), unlink(set_data), rmdir(set_folder);
 }
 
+/* Text that repeats the alphabet; fails at its last byte if it is told to. */
+typedef struct Letters {
+    size_t bytes;
+    bool fails;
+} Letters;
+
+static PapaStatus spell(void *context, void *to, int64_t first, int64_t n)
+{
+    const Letters *letters = context;
+    if (letters->fails && (size_t)(first + n) == letters->bytes)
+        return papa_fail(PAPA_ERR_NUMERIC, "no letter is left");
+    for (int64_t i = 0; i < n; i++)
+        ((char *)to)[i] = (char)('a' + (first + i) % 26);
+    return PAPA_OK;
+}
+
+/* In a new entry, and in the place of one. */
+static void test_fill_metadata(void)
+{
+    Letters all = {.bytes = 2 * PAPA_FILL_BYTES + 5}, few = {.bytes = 3};
+    char *text = malloc(all.bytes + 1), set_path[100];
+    PapaBuffer model = mixed_model();
+    PapaOnnx *onnx;
+    PapaEdit *set, *filled;
+    snprintf(set_path, sizeof set_path, "%s/set.onnx", folder);
+    CHECK(text != NULL);
+    CHECK_OK(spell(&all, text, 0, (int64_t)all.bytes));
+    text[all.bytes] = 0;
+    CHECK_OK(open_bytes(&onnx, in_path, &model));
+    for (int round = 0; round < 2; round++) {
+        CHECK_OK(papa_edit_new(&set, onnx));
+        CHECK_OK(papa_edit_set_metadata(set, "short", "abc"));
+        CHECK_OK(papa_edit_set_metadata(set, "long", text));
+        CHECK_OK(papa_edit_set_metadata(set, round ? "short" : "other", round ? NULL : "b"));
+        CHECK_OK(papa_edit_write(set, set_path));
+        CHECK_OK(papa_edit_new(&filled, onnx));
+        CHECK_OK(papa_edit_set_metadata_from(filled, "short", few.bytes, spell, &few));
+        CHECK_OK(papa_edit_set_metadata(filled, "long", "something else"));
+        CHECK_OK(papa_edit_set_metadata_from(filled, "long", all.bytes, spell, &all));
+        CHECK_OK(papa_edit_set_metadata(filled, round ? "short" : "other", round ? NULL : "b"));
+        CHECK_OK(papa_edit_write(filled, out_path));
+        CHECK(same_files(out_path, set_path), "round %d", round);
+        all.fails = true;
+        CHECK_FAILS(papa_edit_write(filled, out_path), PAPA_ERR_NUMERIC, "no letter is left");
+        CHECK(same_files(out_path, set_path) && count_files() == 3, "%d files", count_files());
+        all.fails = false;
+        papa_edit_free(set);
+        papa_edit_free(filled);
+        papa_onnx_close(onnx);
+        CHECK_OK(papa_onnx_open(&onnx, out_path));
+    }
+    CHECK(papa_onnx_model(onnx)->n_metadata_props == 2 && !strcmp(papa_onnx_model(onnx)->metadata_props[0]->value, text));
+    papa_onnx_close(onnx);
+    unlink(out_path), unlink(set_path);
+    free(text);
+}
+
 static void test_fill_any_type(void)
 {
     PapaOnnx *onnx, *other;
@@ -680,6 +737,7 @@ int main(void)
     test_narrow_ranges();
     test_fill(PAPA_MODEL_LIMIT);
     test_fill(2000);
+    test_fill_metadata();
     test_fill_any_type();
     test_shared_places();
     test_fill_ensemble();
