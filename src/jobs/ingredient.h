@@ -1,4 +1,5 @@
-/* Inside of PapaIngredients: what ingredients.c pairs, ingredients_read.c reads and permutes, and ingredients_describe.c tells. */
+/* Inside of PapaIngredients: what ingredients.c pairs, ingredients_read.c reads and permutes, ingredients_hash.c hashes, and
+ * ingredients_describe.c tells. */
 #ifndef PAPA_INGREDIENT_H
 #define PAPA_INGREDIENT_H
 
@@ -36,6 +37,8 @@ typedef struct PapaOne {
     PapaHeld *held;
 } PapaOne;
 
+typedef struct PapaHashes PapaHashes;
+
 struct PapaIngredients {
     PapaArena arena;
     PapaTensorPlace *places;  /* of the first model */
@@ -46,6 +49,7 @@ struct PapaIngredients {
     bool has_base;
     const PapaGroups *groups; /* NULL: none is aligned */
     int *of_groups;           /* by tensor of the first model: its index in the groups' table, -1: it is not there */
+    PapaHashes *hashes;
 };
 
 static inline int papa_ones(const PapaIngredients *ingredients)
@@ -58,5 +62,16 @@ const Onnx__AttributeProto *papa_constant_numbers(const PapaStoredTensor *stored
 
 /* The callback of tensors that are not read as they are (papa_merge_read_fn); context: a PapaPart. */
 PapaStatus papa_part_read(void *part, double *to, int64_t first, int64_t n);
+
+/* ---- hashes of the files (ingredients_hash.c)
+ * One thread at a time may call these. */
+
+#define PAPA_HASH_BYTES 33 /* XXH3-128 as 32 hex digits */
+
+PapaStatus papa_hashes_new(PapaHashes **out, const PapaIngredients *in);
+PapaStatus papa_hashes_start(PapaHashes *hashes); /* returns at once; does nothing the second time */
+PapaStatus papa_hashes_wait(const char (**out)[PAPA_HASH_BYTES], PapaHashes *hashes); /* by ingredient. Starts them if nobody has */
+void papa_hashes_free(PapaHashes *hashes); /* ends what is under way */
+PapaArena *papa_hashes_arena(PapaHashes *hashes); /* for what shall live as long as they do */
 
 #endif

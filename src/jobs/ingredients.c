@@ -264,6 +264,7 @@ static PapaStatus open_models(PapaIngredients **out, const PapaModel *const *mod
     in->n = n;
     in->has_base = base != NULL;
     PAPA_GOTO(take_models(in, models, base));
+    PAPA_GOTO(papa_hashes_new(&in->hashes, in));
     PAPA_GOTO(check_twice(in));
     if (paired)
         PAPA_GOTO(pair_all(in));
@@ -288,6 +289,7 @@ void papa_ingredients_close(PapaIngredients *in)
 {
     if (!in)
         return;
+    papa_hashes_free(in->hashes);
     for (int k = 1; in->ones && k < papa_ones(in); k++)
         if (in->ones[k].held) {
             pthread_rwlock_destroy(&in->ones[k].held->lock);

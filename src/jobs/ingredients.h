@@ -61,8 +61,9 @@ typedef struct PapaIngredientView {
 } PapaIngredientView;
 PapaStatus papa_ingredients_replace(void *view, const Onnx__TensorProto *tensor, float *values, int64_t n);
 
-/* Sets papa.kind, papa.method and papa.ingredients, and takes stale papa.* entries away: in a list to be freed by the caller, or in an edit. weights,
- * val: n (+ 1 with a base), may be NULL; a NaN weight is left out, as is a val that is NaN. Hashes the files. */
+/* Sets papa.kind, papa.method and papa.ingredients, and takes stale papa.* entries away: in a list to be freed by the caller, or in an edit, where the
+ * hashes come when it is written: the ingredients must outlive it. weights, val: n (+ 1 with a base), may be NULL; a NaN weight is left out, as is a val
+ * that is NaN. The files are hashed once, beside what else is done until the hashes are needed. */
 PapaStatus papa_ingredients_metadata(PapaMetadata *out, const PapaIngredients *ingredients, const char *kind, const char *method, const double *weights,
     const PapaScore *val);
 PapaStatus papa_ingredients_describe(const PapaIngredients *ingredients, PapaEdit *edit, const char *kind, const char *method, const double *weights,

@@ -2,70 +2,11 @@
 #include "jobs/ingredient.h"
 
 #include "base/text.h"
-#include "base/threads.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <xxhash.h>
-
-/* ---------------------------------------------------------------- hashes */
-
-enum { HASH_BYTES = 33, MOST_THREADS = 8 };
-
-typedef struct Hashes {
-    const PapaIngredients *in;
-    char (*texts)[HASH_BYTES]; /* by ingredient */
-} Hashes;
-
-/* In steps whose pages stay in the processor's cache between the kernel's mapping them and their being read. */
-static void hash_bytes(XXH3_state_t *state, const unsigned char *data, size_t bytes)
-{
-    const size_t step = (size_t)1 << 20;
-    for (size_t at = 0; at < bytes; at += step) {
-        size_t n = bytes - at < step ? bytes - at : step;
-#ifdef MADV_POPULATE_READ
-        madvise((void *)(data + at), n, MADV_POPULATE_READ); /* one call in the place of hundreds of page faults; where it fails they come */
-#endif
-        XXH3_128bits_update(state, data + at, n);
-    }
-}
-
-static PapaStatus hash_model(void *context, int worker, int k)
-{
-    (void)worker;
-    const Hashes *hashes = context;
-    PapaArena scratch = PAPA_ARENA_INIT;
-    XXH3_state_t *state = XXH3_createState();
-    PapaOnnxFile *files;
-    int n;
-    PapaStatus status = state ? PAPA_OK : papa_fail_memory(1024, "a hash");
-    if (!status)
-        status = papa_onnx_files(&files, &n, &scratch, hashes->in->ones[k].onnx);
-    if (!status) {
-        XXH3_128bits_reset(state);
-        for (int i = 0; i < n; i++)
-            hash_bytes(state, files[i].data, files[i].bytes);
-        XXH128_hash_t hash = XXH3_128bits_digest(state);
-        snprintf(hashes->texts[k], HASH_BYTES, "%016llx%016llx", (unsigned long long)hash.high64, (unsigned long long)hash.low64);
-    }
-    XXH3_freeState(state);
-    papa_arena_free(&scratch);
-    return status;
-}
-
-static PapaStatus hash_all(const Hashes *hashes)
-{
-    int n = papa_ones(hashes->in), cores = papa_cores();
-    cores = cores < MOST_THREADS ? cores : MOST_THREADS;
-    PapaPool *pool = NULL;
-    PAPA_TRY(papa_pool_new(&pool, cores < n ? cores : n));
-    PapaStatus status = papa_pool_for(pool, n, hash_model, (void *)hashes);
-    papa_pool_free(pool);
-    return status;
-}
 
 /* ---------------------------------------------------------------- JSON */
 
@@ -109,15 +50,26 @@ static void put_number(FILE *to, const char *key, double value)
         fprintf(to, ",\"%s\":%s", key, papa_double_text(text, value));
 }
 
-static void put_ingredient(FILE *to, const Hashes *hashes, int k, const double *weights, const PapaScore *val)
+/* The list of the ingredients while their hashes are not yet known. */
+typedef struct Listing {
+    const PapaIngredients *in;
+    char *text; /* JSON, with zeros in the hashes' places; malloc's, or the arena's that `places` is from */
+    size_t bytes;
+    size_t *places; /* of the hashes in text, by ingredient */
+} Listing;
+
+static void put_ingredient(FILE *to, Listing *list, int k, const double *weights, const PapaScore *val)
 {
-    const char *path = papa_onnx_path(hashes->in->ones[k].onnx), *slash = strrchr(path, '/');
+    const char *path = papa_onnx_path(list->in->ones[k].onnx), *slash = strrchr(path, '/');
     fputs(k ? ",{\"file\":" : "[{\"file\":", to);
     put_string(to, slash ? slash + 1 : path);
-    fprintf(to, ",\"xxh3\":\"%s\"", hashes->texts[k]);
+    fputs(",\"xxh3\":\"", to);
+    fflush(to); /* brings list->bytes up to here */
+    list->places[k] = list->bytes;
+    fprintf(to, "%0*d\"", PAPA_HASH_BYTES - 1, 0);
     if (weights)
         put_number(to, "weight", weights[k]);
-    if (k == hashes->in->n)
+    if (k == list->in->n)
         fputs(",\"role\":\"base\"", to);
     if (val) {
         put_number(to, "val.accuracy", val[k].accuracy);
@@ -126,18 +78,37 @@ static void put_ingredient(FILE *to, const Hashes *hashes, int k, const double *
     putc('}', to);
 }
 
-static PapaStatus put_all(char **out, const Hashes *hashes, const double *weights, const PapaScore *val)
+/* Free out->text. */
+static PapaStatus list_all(Listing *out, const PapaIngredients *in, PapaArena *arena, const double *weights, const PapaScore *val)
 {
-    size_t bytes = 0;
-    FILE *to = open_memstream(out, &bytes);
+    *out = (Listing){.in = in, .places = PAPA_NEW_ARRAY(arena, size_t, papa_ones(in))};
+    FILE *to = out->places ? open_memstream(&out->text, &out->bytes) : NULL;
     if (!to)
         return papa_fail_memory(4096, "a list of ingredients");
-    for (int k = 0; k < papa_ones(hashes->in); k++)
-        put_ingredient(to, hashes, k, weights, val);
+    for (int k = 0; k < papa_ones(in); k++)
+        put_ingredient(to, out, k, weights, val);
     putc(']', to);
     bool failed = ferror(to);
     failed |= fclose(to) != 0;
-    return failed ? papa_fail_memory(bytes, "a list of ingredients") : PAPA_OK;
+    return failed ? papa_fail_memory(out->bytes, "a list of ingredients") : PAPA_OK;
+}
+
+static PapaStatus put_hashes(const Listing *list)
+{
+    const char(*texts)[PAPA_HASH_BYTES];
+    PAPA_TRY(papa_hashes_wait(&texts, list->in->hashes));
+    for (int k = 0; k < papa_ones(list->in); k++)
+        memcpy(list->text + list->places[k], texts[k], PAPA_HASH_BYTES - 1);
+    return PAPA_OK;
+}
+
+/* papa_tensor_fill_fn */
+static PapaStatus fill_list(void *context, void *to, int64_t first, int64_t n)
+{
+    const Listing *list = context;
+    PAPA_TRY(put_hashes(list));
+    memcpy(to, list->text + first, (size_t)n);
+    return PAPA_OK;
 }
 
 /* ---------------------------------------------------------------- metadata */
@@ -162,35 +133,52 @@ static PapaStatus forget_stale(PapaMetadata *m, const Onnx__ModelProto *model)
     return PAPA_OK;
 }
 
+/* All but the ingredients. */
+static PapaStatus begin_metadata(PapaMetadata *out, const PapaIngredients *in, const char *kind, const char *method)
+{
+    PAPA_TRY(forget_stale(out, papa_onnx_model(in->ones[0].onnx)));
+    PAPA_TRY(papa_metadata_set_text(out, "papa.kind", kind));
+    return papa_metadata_set_text(out, "papa.method", method);
+}
+
 PapaStatus papa_ingredients_metadata(PapaMetadata *out, const PapaIngredients *in, const char *kind, const char *method, const double *weights, const PapaScore *val)
 {
-    Hashes hashes = {.in = in, .texts = calloc((size_t)papa_ones(in), sizeof *hashes.texts)};
-    char *text = NULL;
+    PapaArena scratch = PAPA_ARENA_INIT;
+    Listing list = {0};
     PapaStatus status;
     *out = (PapaMetadata){0};
-    if (!hashes.texts)
-        return papa_fail_memory((size_t)papa_ones(in) * sizeof *hashes.texts, "hashes");
-    PAPA_GOTO(hash_all(&hashes));
-    PAPA_GOTO(put_all(&text, &hashes, weights, val));
-    PAPA_GOTO(forget_stale(out, papa_onnx_model(in->ones[0].onnx)));
-    PAPA_GOTO(papa_metadata_set_text(out, "papa.kind", kind));
-    PAPA_GOTO(papa_metadata_set_text(out, "papa.method", method));
-    PAPA_GOTO(papa_metadata_set_text(out, "papa.ingredients", text));
+    PAPA_GOTO(list_all(&list, in, &scratch, weights, val));
+    PAPA_GOTO(put_hashes(&list));
+    PAPA_GOTO(begin_metadata(out, in, kind, method));
+    PAPA_GOTO(papa_metadata_set_text(out, "papa.ingredients", list.text));
 out:
-    free(text);
-    free(hashes.texts);
+    free(list.text);
+    papa_arena_free(&scratch);
     if (status)
         papa_metadata_free(out);
     return status;
 }
 
+/* papa.ingredients of the edit comes from a listing that lives as long as the hashes. */
+static PapaStatus set_listing(const PapaIngredients *in, PapaEdit *edit, const double *weights, const PapaScore *val)
+{
+    PapaArena *arena = papa_hashes_arena(in->hashes);
+    Listing *list = PAPA_NEW(arena, Listing);
+    PAPA_TRY(list ? list_all(list, in, arena, weights, val) : PAPA_ERR_MEMORY);
+    char *text = papa_arena_strdup(arena, list->text);
+    free(list->text);
+    list->text = text;
+    return text ? papa_edit_set_metadata_from(edit, "papa.ingredients", list->bytes, fill_list, list) : PAPA_ERR_MEMORY;
+}
+
 PapaStatus papa_ingredients_describe(const PapaIngredients *in, PapaEdit *edit, const char *kind, const char *method, const double *weights, const PapaScore *val)
 {
-    PapaMetadata metadata;
-    PAPA_TRY(papa_ingredients_metadata(&metadata, in, kind, method, weights, val));
-    PapaStatus status = PAPA_OK;
+    PapaMetadata metadata = {0};
+    PapaStatus status = begin_metadata(&metadata, in, kind, method);
     for (int i = 0; i < metadata.n && !status; i++)
         status = papa_edit_set_metadata(edit, metadata.pairs[i][0], metadata.pairs[i][1]);
+    if (!status)
+        status = set_listing(in, edit, weights, val);
     papa_metadata_free(&metadata);
-    return status;
+    return status ? status : papa_hashes_start(in->hashes);
 }

@@ -29,10 +29,10 @@ void papa_soup_set_weights(const PapaSoupJob *job, const double *weights);
  * must outlive the edit's writing. */
 PapaStatus papa_soup_merge(PapaEdit **edit, PapaMerge **merge, const PapaSoupJob *job, const PapaMergeOptions *options);
 
-/* What the result's file says about itself, as report and options have it. Free it. */
+/* What an ensemble's file says about itself, as report and options have it. Free it. */
 PapaStatus papa_soup_metadata(PapaMetadata *out, const PapaSoupJob *job);
 
-/* Sets that, and writes options->out, if there is one. */
+/* Sets what the result's file says about itself, and writes options->out, if there is one. */
 PapaStatus papa_soup_finish(const PapaSoupJob *job, PapaEdit *edit);
 
 /* The ensemble's file. Scores, and its weights, are taken from the report. Does nothing where there is no options->out. */

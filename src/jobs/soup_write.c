@@ -90,22 +90,34 @@ static PapaStatus describe_result(PapaMetadata *m, const PapaSoupJob *job)
     return describe_score(m, "papa.score.test.accuracy", "papa.score.test.loss", "papa.score.test.n", &report->test);
 }
 
-PapaStatus papa_soup_metadata(PapaMetadata *out, const PapaSoupJob *job)
+/* The ingredients' weights and held-out scores, each in a list of its own. */
+typedef struct Shares {
+    double *weights;
+    PapaScore *val;
+} Shares;
+
+static PapaStatus take_shares(Shares *out, PapaArena *arena, const PapaSoupJob *job)
 {
     const PapaSoupReport *report = job->report;
-    size_t n = (size_t)job->n + 1;
-    double *weights = malloc(n * sizeof *weights);
-    PapaScore *val = malloc(n * sizeof *val);
-    PapaStatus status = weights && val ? PAPA_OK : papa_fail_memory(n * (sizeof *weights + sizeof *val), "metadata");
-    for (size_t k = 0; k < n && !status; k++) {
-        weights[k] = report->ingredients[k].weight;
-        val[k] = report->ingredients[k].held_out;
+    int n = job->n + 1;
+    *out = (Shares){PAPA_NEW_ARRAY(arena, double, n), PAPA_NEW_ARRAY(arena, PapaScore, n)};
+    if (!out->weights || !out->val)
+        return PAPA_ERR_MEMORY;
+    for (int k = 0; k < n; k++) {
+        out->weights[k] = report->ingredients[k].weight;
+        out->val[k] = report->ingredients[k].held_out;
     }
+    return PAPA_OK;
+}
+
+PapaStatus papa_soup_metadata(PapaMetadata *out, const PapaSoupJob *job)
+{
+    PapaArena scratch = PAPA_ARENA_INIT;
+    Shares shares;
+    PapaStatus status = take_shares(&shares, &scratch, job);
     if (!status)
-        status = papa_ingredients_metadata(out, job->ingredients, job->options->method == PAPA_SOUP_ENSEMBLE ? "ensemble" : "soup",
-            papa_soup_method_name(job->options), weights, val);
-    free(weights);
-    free(val);
+        status = papa_ingredients_metadata(out, job->ingredients, "ensemble", papa_soup_method_name(job->options), shares.weights, shares.val);
+    papa_arena_free(&scratch);
     PAPA_TRY(status);
     status = describe_result(out, job);
     if (status)
@@ -113,17 +125,29 @@ PapaStatus papa_soup_metadata(PapaMetadata *out, const PapaSoupJob *job)
     return status;
 }
 
+static PapaStatus describe_soup(PapaEdit *edit, const PapaSoupJob *job)
+{
+    PapaArena scratch = PAPA_ARENA_INIT;
+    PapaMetadata metadata = {0};
+    Shares shares;
+    PapaStatus status;
+    PAPA_GOTO(take_shares(&shares, &scratch, job));
+    PAPA_GOTO(papa_ingredients_describe(job->ingredients, edit, "soup", papa_soup_method_name(job->options), shares.weights, shares.val));
+    PAPA_GOTO(describe_result(&metadata, job));
+    for (int i = 0; i < metadata.n; i++)
+        PAPA_GOTO(papa_edit_set_metadata(edit, metadata.pairs[i][0], metadata.pairs[i][1]));
+out:
+    papa_metadata_free(&metadata);
+    papa_arena_free(&scratch);
+    return status;
+}
+
 PapaStatus papa_soup_finish(const PapaSoupJob *job, PapaEdit *edit)
 {
-    PapaMetadata metadata;
     if (!job->options->out)
         return PAPA_OK;
-    PAPA_TRY(papa_soup_metadata(&metadata, job));
-    PapaStatus status = PAPA_OK;
-    for (int i = 0; i < metadata.n && !status; i++)
-        status = papa_edit_set_metadata(edit, metadata.pairs[i][0], metadata.pairs[i][1]);
-    papa_metadata_free(&metadata);
-    return status ? status : papa_edit_write(edit, job->options->out);
+    PAPA_TRY(describe_soup(edit, job));
+    return papa_edit_write(edit, job->options->out);
 }
 
 /* ---------------------------------------------------------------- merging */

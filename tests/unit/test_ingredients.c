@@ -1,8 +1,11 @@
 /* Ingredients that are written otherwise than the first model, read and permuted: by range, as stores, as files of their own. */
 #include "check.h"
 #include "jobs/ingredients.h"
+#include "onnx/onnx_edit.h"
 #include "onnxbuild.h"
 #include "scratch.h"
+
+#include <xxhash.h>
 
 enum { N_IN = 4, UNITS = 3, N_OUT = 2 };
 
@@ -278,8 +281,98 @@ static void test_shared_by_the_first(void)
     close_all();
 }
 
+/* One long tensor; and the same with its elements in a file of their own. */
+static void write_long(const char *path, float first, bool is_external)
+{
+    enum { N = 200000 };
+    static float values[N];
+    Build b = build_begin();
+    build_input(&b, "x", 1, (int64_t[]){N});
+    for (int i = 0; i < N; i++)
+        values[i] = first + (float)i;
+    build_tensor(&b, "w", 1, (int64_t[]){N}, values);
+    build_node(&b, "Add", "x w", "y");
+    build_output(&b, "y", 1);
+    build_write(&b, path);
+    if (!is_external)
+        return;
+    PapaOnnx *onnx;
+    PapaEdit *edit;
+    CHECK_OK(papa_onnx_open(&onnx, path));
+    CHECK_OK(papa_edit_new(&edit, onnx));
+    CHECK_OK(papa_edit_write_limited(edit, path, 4 * N));
+    papa_edit_free(edit);
+    papa_onnx_close(onnx);
+}
+
+static void check_hash(const char *text, int k, const char *label)
+{
+    PapaArena scratch = PAPA_ARENA_INIT;
+    PapaOnnxFile *files;
+    char expected[80];
+    int n = 0;
+    XXH3_state_t *state = XXH3_createState();
+    XXH3_128bits_reset(state);
+    CHECK_OK(papa_onnx_files(&files, &n, &scratch, models[k]->onnx));
+    CHECK(n == k + 1, "%d files of model %d", n, k);
+    for (int i = 0; i < n; i++)
+        XXH3_128bits_update(state, files[i].data, files[i].bytes);
+    XXH128_hash_t hash = XXH3_128bits_digest(state);
+    snprintf(expected, sizeof expected, "\"file\":\"%d.onnx\",\"xxh3\":\"%016llx%016llx\",\"weight\":0.5", k, (unsigned long long)hash.high64, (unsigned long long)hash.low64);
+    CHECK(strstr(text, expected), "%s: %s has not %s", label, text, expected);
+    XXH3_freeState(state);
+    papa_arena_free(&scratch);
+}
+
+/* The list of ingredients as metadata, and as an edit is told of it, which gets the hashes while it is written. */
+static void test_describe(void)
+{
+    const double weights[] = {0.5, 0.5};
+    PapaMetadata metadata;
+    PapaEdit *edit;
+    PapaOnnx *written;
+    const char *listed = NULL, *late = NULL;
+    write_long(scratch("0.onnx"), 0, false);
+    write_long(scratch("1.onnx"), 1, true);
+    for (int late_first = 0; late_first < 2; late_first++) {
+        CHECK_OK(open_all(2));
+        if (late_first) { /* never written: ends what is under way */
+            CHECK_OK(papa_edit_new(&edit, models[0]->onnx));
+            CHECK_OK(papa_ingredients_describe(ingredients, edit, "soup", "uniform", weights, NULL));
+            papa_edit_free(edit);
+            close_all();
+            CHECK_OK(open_all(2));
+        } else {
+            CHECK_OK(papa_ingredients_metadata(&metadata, ingredients, "soup", "uniform", weights, NULL));
+        }
+        CHECK_OK(papa_edit_new(&edit, models[0]->onnx));
+        CHECK_OK(papa_ingredients_describe(ingredients, edit, "soup", "uniform", weights, NULL));
+        CHECK_OK(papa_edit_write(edit, scratch("out.onnx")));
+        if (late_first)
+            CHECK_OK(papa_ingredients_metadata(&metadata, ingredients, "soup", "uniform", weights, NULL));
+        CHECK_OK(papa_onnx_open(&written, scratch("out.onnx")));
+        const Onnx__ModelProto *model = papa_onnx_model(written);
+        CHECK((int)model->n_metadata_props == metadata.n && metadata.n == 3);
+        for (int i = 0; i < metadata.n; i++) {
+            bool is_list = !strcmp(metadata.pairs[i][0], "papa.ingredients");
+            listed = is_list ? metadata.pairs[i][1] : listed;
+            late = is_list ? model->metadata_props[i]->value : late;
+            CHECK(!strcmp(model->metadata_props[i]->key, metadata.pairs[i][0]) && !strcmp(model->metadata_props[i]->value, metadata.pairs[i][1]));
+        }
+        for (int k = 0; k < 2; k++) {
+            check_hash(listed, k, "metadata");
+            check_hash(late, k, "edit");
+        }
+        papa_onnx_close(written);
+        papa_edit_free(edit);
+        papa_metadata_free(&metadata);
+        close_all();
+    }
+}
+
 int main(void)
 {
+    test_describe();
     test_written_otherwise();
     test_shared_by_the_other();
     test_shared_by_the_first();
