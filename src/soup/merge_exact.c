@@ -284,22 +284,45 @@ PAPA_SIMD static bool are_exact(const FloatSums *sums, uint32_t spread, int64_t 
 }
 
 /* Rounding twice does no harm here. The quotient is at most 2^(e + 1), and n times its distance from a middle of two floats is 0, or a
- * multiple of 2^(f - 23) or of the middle's own last bit: so it is a middle, as double too, or further from one than double's rounding goes. */
-PAPA_SIMD static void divide_floats(float *restrict to, const FloatSums *restrict sums, int n, int64_t count)
+ * multiple of 2^(f - 23) or of the middle's own last bit: so it is a middle, as double too, or further from one than double's rounding goes.
+ * Narrower types have fewer middles. */
+PAPA_SIMD static void divide_to_floats(float *restrict to, const double *restrict sums, int n, int64_t count)
 {
     double terms = n;
     for (int64_t i = 0; i < count; i++)
-        to[i] = (float)(sums->sum[i] / terms);
+        to[i] = (float)(sums[i] / terms);
+}
+
+PAPA_SIMD static void divide_to_doubles(double *restrict to, const double *restrict sums, int n, int64_t count)
+{
+    double terms = n;
+    for (int64_t i = 0; i < count; i++)
+        to[i] = sums[i] / terms;
+}
+
+/* False where the sums are not exact. */
+static bool add_floats(FloatSums *sums, const void *const *rows, int n, int64_t count)
+{
+    begin_float_sums(sums, rows[0], rows[1], count);
+    for (int k = 2; k < n; k++)
+        add_float_row(sums, rows[k], count);
+    return are_exact(sums, widest_spread(n), count);
 }
 
 bool papa_merge_float_mean(float *to, const void *const *rows, int n, int64_t count)
 {
     FloatSums sums;
-    begin_float_sums(&sums, rows[0], rows[1], count);
-    for (int k = 2; k < n; k++)
-        add_float_row(&sums, rows[k], count);
-    if (!are_exact(&sums, widest_spread(n), count))
+    if (!add_floats(&sums, rows, n, count))
         return false;
-    divide_floats(to, &sums, n, count);
+    divide_to_floats(to, sums.sum, n, count);
+    return true;
+}
+
+bool papa_merge_narrow_mean(double *to, const void *const *rows, int n, int64_t count)
+{
+    FloatSums sums;
+    if (!add_floats(&sums, rows, n, count))
+        return false;
+    divide_to_doubles(to, sums.sum, n, count);
     return true;
 }

@@ -26,6 +26,9 @@ void papa_merge_exact_mean(double *to, const double *const *rows, int n, int64_t
  * of very different sizes, or something is infinite or NaN: then nothing has been written. 2 <= n <= 65536. */
 bool papa_merge_float_mean(float *to, const void *const *rows, int n, int64_t count);
 
+/* The same in double, for rows that came from FLOAT16 or BFLOAT16: rounded so that the next rounding, to these types, gives the correctly rounded mean. */
+bool papa_merge_narrow_mean(double *to, const void *const *rows, int n, int64_t count);
+
 /* to[i] = sum_k weights[k] rows[k][i], in double, from k = 0 on. is_mean: the weights sum to 1 (up to rounding); then where all rows
  * agree the result is their value, bit for bit. Rows of weight 0 are not looked at. */
 void papa_merge_weighted(double *to, const double *const *rows, const double *weights, int n, int64_t count, bool is_mean);

@@ -346,12 +346,12 @@ static PapaStatus change_block(PapaMergeWorker *worker, const PapaMergeJob *job,
     return PAPA_OK;
 }
 
-/* Finds out whether the result can be made from where the sources lie, without rows. */
+/* Finds out whether the result can be made from where the sources lie. */
 static void find_floats(PapaMergeJob *job)
 {
     Weighting all = weighting(job);
     int n = 0;
-    if (job->type != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT || papa_merge_is_of_differences(job->merge->options.method) || !all.is_even || all.n < 2)
+    if (job->type == ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE || papa_merge_is_of_differences(job->merge->options.method) || !all.is_even || all.n < 2)
         return;
     for (int s = 0; s < job->merge->n_sources; s++) {
         const PapaMergeTensor *source = &job->sources[s];
@@ -364,12 +364,26 @@ static void find_floats(PapaMergeJob *job)
     job->n_floats = n;
 }
 
-/* The exact mean of a block, where it can be had the fast way. */
-static bool mean_in_place(PapaMergeWorker *worker, const PapaMergeJob *job, void *to, int64_t first, int64_t count)
+/* The exact mean of a block, where it can be had the fast way: without rows of doubles. */
+static bool float_mean(PapaMergeWorker *worker, const PapaMergeJob *job, void *to, int64_t first, int64_t count)
 {
+    int64_t bytes = (int64_t)papa_type_bits(job->type) / 8;
+    double *row = worker->rows[job->merge->n_sources];
+    if (!job->n_floats)
+        return false;
     for (int k = 0; k < job->n_floats; k++)
-        worker->raw[k] = job->floats[k] + first * (int64_t)sizeof(float);
-    return job->n_floats && papa_merge_float_mean(to, worker->raw, job->n_floats, count);
+        worker->raw[k] = job->floats[k] + first * bytes;
+    if (job->type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT)
+        return papa_merge_float_mean(to, worker->raw, job->n_floats, count);
+    for (int k = 0; k < job->n_floats; k++) {
+        float *floats = (float *)worker->rows[k];
+        papa_raw_to_floats(floats, job->type, worker->raw[k], count);
+        worker->raw[k] = floats;
+    }
+    if (!papa_merge_narrow_mean(row, worker->raw, job->n_floats, count))
+        return false;
+    papa_doubles_to_raw(to, job->type, row, count);
+    return true;
 }
 
 typedef struct Target {
@@ -385,7 +399,7 @@ static PapaStatus slice_result(PapaMergeWorker *worker, PapaMergeJob *job, int64
     bool changes = papa_merge_is_of_differences(job->merge->options.method);
     FOR_BLOCKS(at, count) {
         unsigned char *to = target->to + (at - target->first) * bytes;
-        if (mean_in_place(worker, job, to, at, count))
+        if (float_mean(worker, job, to, at, count))
             continue;
         PAPA_TRY((changes ? change_block : sum_block)(worker, job, row, at, count));
         papa_doubles_to_raw(to, job->type, row, count);

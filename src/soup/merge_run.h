@@ -15,7 +15,7 @@ typedef struct PapaMergeJob {
     PapaMergeTensor *sources;   /* [n_sources] */
     double *weights;            /* [n_sources]: sums of tensors: what each is multiplied by; of differences: [n] the weights a */
     double *thresholds;         /* TIES: [n] */
-    const unsigned char **floats; /* [n_floats]: an exact mean of FLOAT tensors that lie in one piece each: where; else n_floats is 0 */
+    const unsigned char **floats; /* [n_floats]: an exact mean of tensors, not of DOUBLE, that lie in one piece each: where; else n_floats is 0 */
     int n_floats;
     bool is_prepared;           /* what takes passes of its own is known: SLERP's and STOCK's weights, thresholds */
 } PapaMergeJob;

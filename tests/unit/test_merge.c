@@ -410,7 +410,7 @@ typedef enum FloatKind {
     SUBNORMAL_FLOATS, /* and zeros, and the least normal ones */
     LARGE_FLOATS,
     SPREAD_FLOATS,    /* exponents that lie `spread` apart, or less */
-    MIDDLES,          /* the mean is the middle of two floats */
+    MIDDLES,          /* the mean is the middle of two numbers of `spread` bits behind the leading one */
     NEAR_MIDDLES,     /* or next to one: two of the floats are 2^-spread of the largest, or so, and cancel but for their last bit */
 } FloatKind;
 
@@ -425,14 +425,14 @@ static float random_float(PapaRng *rng, FloatKind kind, int spread)
 }
 
 /* The middle's neighbours at random, but for one float of any size below 1, and what is then left. */
-static void put_middle(PapaRng *rng, float *to, int n)
+static void put_middle(PapaRng *rng, float *to, int n, int bits)
 {
     double left;
     do {
-        float below = papa_bits_float(127u << 23 | papa_rng_below(rng, 1 << 23));
-        left = n * (below + 0x1p-24);
+        float step = ldexpf(1, -bits), below = 1 + step * (float)papa_rng_below(rng, 1u << bits);
+        left = n * (below + 0.5 * step);
         for (int k = 1; k < n; k++) {
-            to[k] = k == 1 ? (float)papa_rng_below(rng, 1 << 24) * 0x1p-24f : below + (papa_rng_below(rng, 2) ? 0x1p-23f : 0);
+            to[k] = k == 1 ? (float)papa_rng_below(rng, 1 << 24) * 0x1p-24f : below + (papa_rng_below(rng, 2) ? step : 0);
             left -= to[k];
         }
         to[0] = (float)left;
@@ -453,7 +453,7 @@ static void put_near_middle(PapaRng *rng, float *to, int n, int spread)
 static void put_floats(PapaRng *rng, float *to, int n, FloatKind kind, int spread)
 {
     if (kind == MIDDLES)
-        put_middle(rng, to, n);
+        put_middle(rng, to, n, spread);
     else if (kind == NEAR_MIDDLES)
         put_near_middle(rng, to, n, spread);
     else
@@ -470,7 +470,7 @@ static int check_float_mean(int n, FloatKind kind, int spread)
     static unsigned char raw[MOST_ROWS][N_FLOATS * sizeof(float) + 4];
     const double *list[MOST_ROWS];
     const void *floats[MOST_ROWS], *one[MOST_ROWS];
-    double exact[N_FLOATS];
+    double exact[N_FLOATS], narrow[N_FLOATS];
     float found[N_FLOATS + 1], values[MOST_ROWS];
     PapaRng rng = papa_rng(5, PAPA_RNG_MERGE, (int)kind, (uint32_t)n, (uint32_t)spread);
     for (int i = 0; i < N_FLOATS; i++) {
@@ -495,8 +495,12 @@ static int check_float_mean(int n, FloatKind kind, int spread)
     bool fast = papa_merge_float_mean(found, floats, n, N_FLOATS);
     CHECK(fast == (n_fast == N_FLOATS), "mean of %d, kind %d, spread %d: %d elements one by one, but %s at once", n, (int)kind, spread, n_fast,
         fast ? "all" : "not all");
-    for (int i = 0; i < N_FLOATS && fast; i++)
+    CHECK(papa_merge_narrow_mean(narrow, floats, n, N_FLOATS) == fast);
+    for (int i = 0; i < N_FLOATS && fast; i++) {
         n_wrong += papa_float_bits(found[i]) != papa_float_bits((float)exact[i]);
+        n_wrong += papa_double_to_float16(narrow[i]) != papa_double_to_float16(exact[i]);
+        n_wrong += papa_double_to_bfloat16(narrow[i]) != papa_double_to_bfloat16(exact[i]);
+    }
     CHECK(n_wrong == 0, "mean of %d, kind %d, spread %d: %d wrong", n, (int)kind, spread, n_wrong);
     return n_fast;
 }
@@ -512,7 +516,9 @@ static void test_float_mean(void)
         CHECK(check_float_mean(n, SUBNORMAL_FLOATS, 0) == N_FLOATS);
         CHECK(check_float_mean(n, LARGE_FLOATS, 0) == N_FLOATS);
         CHECK(check_float_mean(n, SPREAD_FLOATS, 28 - bits) == N_FLOATS);
-        check_float_mean(n, MIDDLES, 0);
+        check_float_mean(n, MIDDLES, 23); /* of FLOAT, FLOAT16, BFLOAT16 */
+        check_float_mean(n, MIDDLES, 10);
+        check_float_mean(n, MIDDLES, 7);
         for (int spread = 24 - bits; spread < 36; spread++) {
             check_float_mean(n, SPREAD_FLOATS, spread);
             if (n >= 4)
