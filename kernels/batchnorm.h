@@ -23,7 +23,7 @@ typedef struct PapaBatchNorm {
 
 /* Bytes of workspace for each of the calls below, aligned like papa_device_alloc's memory. */
 typedef size_t papa_batchnorm_workspace_fn(int64_t rows, int64_t C);
-papa_batchnorm_workspace_fn papa_batchnorm_workspace_cpu, papa_batchnorm_workspace_cuda;
+papa_batchnorm_workspace_fn papa_batchnorm_workspace_cpu, papa_batchnorm_workspace_cuda, papa_batchnorm_workspace_ref;
 
 /* By the batch's statistics, written to mean and rstd. running_mean and running_var become m * running + (1 - m) * batch's,
  * with m = *step_momentum (device memory), or momentum where that is NULL. residual may be NULL, and y may be residual. */
@@ -37,7 +37,7 @@ typedef PapaStatus papa_batchnorm_fwd_running_fn(PapaDevice *dev, const PapaBatc
     const PapaReal *x, const float *scale, const float *shift, const float *running_mean, const float *running_var,
     const PapaReal *residual,
     void *workspace);
-papa_batchnorm_fwd_running_fn papa_batchnorm_fwd_running_cpu, papa_batchnorm_fwd_running_cuda;
+papa_batchnorm_fwd_running_fn papa_batchnorm_fwd_running_cpu, papa_batchnorm_fwd_running_cuda, papa_batchnorm_fwd_running_ref;
 
 /* Which gradients backward adds to instead of overwriting. */
 enum { PAPA_BATCHNORM_DX = 1, PAPA_BATCHNORM_DSCALE = 2, PAPA_BATCHNORM_DSHIFT = 4, PAPA_BATCHNORM_DRESIDUAL = 8 };

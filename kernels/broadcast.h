@@ -58,4 +58,14 @@ static inline int64_t papa_walk_count(const PapaWalk *walk)
     return n;
 }
 
+/* Where a and b have the walk's element i. */
+static inline void papa_walk_at(const PapaWalk *walk, int64_t i, int64_t *a, int64_t *b)
+{
+    *a = *b = 0;
+    for (int k = walk->rank - 1; k >= 0; i /= walk->dim[k--]) {
+        *a += i % walk->dim[k] * walk->a[k];
+        *b += i % walk->dim[k] * walk->b[k];
+    }
+}
+
 #endif

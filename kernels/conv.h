@@ -38,14 +38,14 @@ PapaStatus papa_conv_check(const PapaConvDesc *desc);
 /* training: false makes the forward pass only. Errors: PAPA_ERR_ARGUMENT (papa_conv_check), PAPA_ERR_UNSUPPORTED (cuDNN has no implementation for
  * this shape, GPU and precision: the message says why), PAPA_ERR_DEVICE, PAPA_ERR_MEMORY. */
 typedef PapaStatus papa_conv_create_fn(PapaDevice *dev, PapaConv **out, const PapaConvDesc *desc, bool training);
-papa_conv_create_fn papa_conv_create_cpu, papa_conv_create_cuda;
+papa_conv_create_fn papa_conv_create_cpu, papa_conv_create_cuda, papa_conv_create_ref;
 
 typedef void papa_conv_free_fn(PapaConv *conv);
-papa_conv_free_fn papa_conv_free_cpu, papa_conv_free_cuda;
+papa_conv_free_fn papa_conv_free_cpu, papa_conv_free_cuda, papa_conv_free_ref;
 
 /* Bytes of workspace that a pass needs; aligned like papa_device_alloc's memory. Its contents before and after mean nothing. */
 typedef size_t papa_conv_workspace_fn(const PapaConv *conv, PapaConvPass pass);
-papa_conv_workspace_fn papa_conv_workspace_cpu, papa_conv_workspace_cuda;
+papa_conv_workspace_fn papa_conv_workspace_cpu, papa_conv_workspace_cuda, papa_conv_workspace_ref;
 
 /* One line for reports and benchmarks: what computes this pass, as "winograd avx512" or oneDNN's name for it. Lives as long as conv. */
 typedef const char *papa_conv_describe_fn(const PapaConv *conv, PapaConvPass pass);
@@ -54,7 +54,7 @@ papa_conv_describe_fn papa_conv_describe_cpu, papa_conv_describe_cuda;
 /* y = conv(x, w) + b, or max(0, that). b is NULL exactly if desc.bias is false. */
 typedef PapaStatus papa_conv_fwd_fn(PapaDevice *dev, const PapaConv *conv, PapaReal *y, const PapaReal *x, const float *w, const float *b,
     void *workspace);
-papa_conv_fwd_fn papa_conv_fwd_cpu, papa_conv_fwd_cuda;
+papa_conv_fwd_fn papa_conv_fwd_cpu, papa_conv_fwd_cuda, papa_conv_fwd_ref;
 
 /* dx (+)= gradient; accumulate adds to what is there. */
 typedef PapaStatus papa_conv_bwd_data_fn(PapaDevice *dev, const PapaConv *conv, PapaReal *dx, const PapaReal *dy, const float *w,

@@ -48,21 +48,21 @@ static inline PapaRegion papa_region_reversed(PapaRegion region)
 
 /* to[i · to_stride] (=|+=) from[i · from_stride] for all i in the box. The sides must not overlap. */
 typedef PapaStatus papa_copy_fn(PapaDevice *dev, PapaReal *to, const PapaReal *from, const PapaRegion *region, bool accumulate);
-papa_copy_fn papa_copy_cpu, papa_copy_cuda;
+papa_copy_fn papa_copy_cpu, papa_copy_cuda, papa_copy_ref;
 
 /* to[0 .. n-1] = value. */
 typedef PapaStatus papa_fill_fn(PapaDevice *dev, PapaReal *to, float value, int64_t n);
-papa_fill_fn papa_fill_cpu, papa_fill_cuda;
+papa_fill_fn papa_fill_cpu, papa_fill_cuda, papa_fill_ref;
 
 /* to[i] (=|+=) from[i], i < n, each side made of what is said of it: between parameters, which are float32, and activations. */
 typedef PapaStatus papa_convert_fn(PapaDevice *dev, void *to, PapaElement to_element, const void *from, PapaElement from_element, int64_t n, bool accumulate);
-papa_convert_fn papa_convert_cpu, papa_convert_cuda;
+papa_convert_fn papa_convert_cpu, papa_convert_cuda, papa_convert_ref;
 
 /* fwd: y[o][j][i] = x[o][index[j]][i];  bwd: dx[o][index[j]][i] += dy[o][j][i], j in ascending order.
  * x, dx: (outer, n_rows, inner); y, dy: (outer, n, inner); index: (n), 0 <= index[j] < n_rows, on the device. */
 typedef PapaStatus papa_gather_fwd_fn(PapaDevice *dev, PapaReal *y, const PapaReal *x, const int64_t *index, int64_t outer, int64_t n_rows,
     int64_t n, int64_t inner);
-papa_gather_fwd_fn papa_gather_fwd_cpu, papa_gather_fwd_cuda;
+papa_gather_fwd_fn papa_gather_fwd_cpu, papa_gather_fwd_cuda, papa_gather_fwd_ref;
 typedef PapaStatus papa_gather_bwd_fn(PapaDevice *dev, PapaReal *dx, const PapaReal *dy, const int64_t *index, int64_t outer, int64_t n_rows,
     int64_t n, int64_t inner);
 papa_gather_bwd_fn papa_gather_bwd_cpu, papa_gather_bwd_cuda;

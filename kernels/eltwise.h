@@ -40,7 +40,7 @@ typedef enum PapaUnary {
 
 /* y[i] = f(x[i]), i < n. y may be x. a and b are f's parameters. */
 typedef PapaStatus papa_unary_fwd_fn(PapaDevice *dev, PapaUnary f, PapaReal *y, const PapaReal *x, int64_t n, float a, float b);
-papa_unary_fwd_fn papa_unary_fwd_cpu, papa_unary_fwd_cuda;
+papa_unary_fwd_fn papa_unary_fwd_cpu, papa_unary_fwd_cuda, papa_unary_fwd_ref;
 
 /* dx[i] (+)= dy[i] * f'(x[i]). saved: x or y as the list says, NULL where it says nothing. dx may be dy. */
 typedef PapaStatus papa_unary_bwd_fn(PapaDevice *dev, PapaUnary f, PapaReal *dx, const PapaReal *dy, const PapaReal *saved, int64_t n, float a, float b,
@@ -61,6 +61,6 @@ typedef enum PapaBinary {
 /* y = f(a, b), or max(0, that) with relu; y is dense in the walk's index space, and may be a or b where that is too.
  * Gradients: kernels/reduce.h, papa_binary_bwd. */
 typedef PapaStatus papa_binary_fwd_fn(PapaDevice *dev, PapaBinary f, PapaReal *y, const PapaReal *a, const PapaReal *b, const PapaWalk *walk, bool relu);
-papa_binary_fwd_fn papa_binary_fwd_cpu, papa_binary_fwd_cuda;
+papa_binary_fwd_fn papa_binary_fwd_cpu, papa_binary_fwd_cuda, papa_binary_fwd_ref;
 
 #endif

@@ -25,7 +25,7 @@ papa_layernorm_workspace_fn papa_layernorm_workspace_cpu, papa_layernorm_workspa
 /* shift may be NULL: 0. mean and rstd are written; either may be NULL. y may be x. */
 typedef PapaStatus papa_layernorm_fwd_fn(PapaDevice *dev, const PapaLayerNorm *ln, PapaReal *y, float *mean, float *rstd, const PapaReal *x,
     const float *scale, const float *shift);
-papa_layernorm_fwd_fn papa_layernorm_fwd_cpu, papa_layernorm_fwd_cuda;
+papa_layernorm_fwd_fn papa_layernorm_fwd_cpu, papa_layernorm_fwd_cuda, papa_layernorm_fwd_ref;
 
 /* Which gradients backward adds to instead of overwriting. */
 enum { PAPA_LAYERNORM_DX = 1, PAPA_LAYERNORM_DSCALE = 2, PAPA_LAYERNORM_DSHIFT = 4 };

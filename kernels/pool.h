@@ -24,14 +24,14 @@ typedef struct PapaPool2d {
 
 /* argmax: (N, OH, OW, C), the first tap that holds the maximum (a NaN is one), PAPA_POOL_MAX_TAPS for none; NULL: not wanted. */
 typedef PapaStatus papa_maxpool_fwd_fn(PapaDevice *dev, const PapaPool2d *pool, PapaReal *y, uint16_t *argmax, const PapaReal *x);
-papa_maxpool_fwd_fn papa_maxpool_fwd_cpu, papa_maxpool_fwd_cuda;
+papa_maxpool_fwd_fn papa_maxpool_fwd_cpu, papa_maxpool_fwd_cuda, papa_maxpool_fwd_ref;
 
 /* dx (+)= the sum of dy over the windows whose maximum x was. */
 typedef PapaStatus papa_maxpool_bwd_fn(PapaDevice *dev, const PapaPool2d *pool, PapaReal *dx, const PapaReal *dy, const uint16_t *argmax, bool accumulate);
 papa_maxpool_bwd_fn papa_maxpool_bwd_cpu, papa_maxpool_bwd_cuda;
 
 typedef PapaStatus papa_avgpool_fwd_fn(PapaDevice *dev, const PapaPool2d *pool, PapaReal *y, const PapaReal *x);
-papa_avgpool_fwd_fn papa_avgpool_fwd_cpu, papa_avgpool_fwd_cuda;
+papa_avgpool_fwd_fn papa_avgpool_fwd_cpu, papa_avgpool_fwd_cuda, papa_avgpool_fwd_ref;
 
 /* dx (+)= the sum over the windows that hold x of dy / the window's divisor. */
 typedef PapaStatus papa_avgpool_bwd_fn(PapaDevice *dev, const PapaPool2d *pool, PapaReal *dx, const PapaReal *dy, bool accumulate);

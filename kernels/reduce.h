@@ -10,12 +10,12 @@
 
 /* y (+)= scale * the sum of x along the axes where walk->a is 0. x is dense in the walk, y stands in it with strides
  * walk->a; walk->b has no meaning. A sum of nothing is 0. */
-typedef PapaStatus papa_sum_fn(PapaDevice *dev, PapaReal *y, const PapaReal *x, const PapaWalk *walk, float scale, bool accumulate);
-papa_sum_fn papa_sum_cpu, papa_sum_cuda;
+typedef PapaStatus papa_sum_fn(PapaDevice *dev, PapaReal *y, const PapaReal *x, const PapaWalk *walk, double scale, bool accumulate);
+papa_sum_fn papa_sum_cpu, papa_sum_cuda, papa_sum_ref;
 
 /* The gradient of papa_sum: dx (+)= scale * dy, dy repeated along the axes where walk->a is 0. dx is dense in the walk. */
-typedef PapaStatus papa_spread_fn(PapaDevice *dev, PapaReal *dx, const PapaReal *dy, const PapaWalk *walk, float scale, bool accumulate);
-papa_spread_fn papa_spread_cpu, papa_spread_cuda;
+typedef PapaStatus papa_spread_fn(PapaDevice *dev, PapaReal *dx, const PapaReal *dy, const PapaWalk *walk, double scale, bool accumulate);
+papa_spread_fn papa_spread_cpu, papa_spread_cuda, papa_spread_ref;
 
 /* The gradient of y = f(a, b) in one operand: d (+)= the sum of dy * df/da (operand 0) or dy * df/db (operand 1) along the
  * axes where that operand is repeated. dy is dense in the walk; d, a and b stand in it with the operands' strides. a and b

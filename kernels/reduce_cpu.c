@@ -243,19 +243,19 @@ static PapaStatus sum_run(PapaDevice *dev, Sum *s, const PapaWalk *walk)
 
 /* ---------------------------------------------------------------- the contract */
 
-PapaStatus papa_sum_cpu(PapaDevice *dev, float *y, const float *x, const PapaWalk *walk, float scale, bool accumulate)
+PapaStatus papa_sum_cpu(PapaDevice *dev, float *y, const float *x, const PapaWalk *walk, double scale, bool accumulate)
 {
-    Sum s = {.term = TERM_X, .to = y, .scale = scale, .x = x, .accumulate = accumulate};
+    Sum s = {.term = TERM_X, .to = y, .scale = (float)scale, .x = x, .accumulate = accumulate};
     return sum_run(dev, &s, walk);
 }
 
-PapaStatus papa_spread_cpu(PapaDevice *dev, float *dx, const float *dy, const PapaWalk *walk, float scale, bool accumulate)
+PapaStatus papa_spread_cpu(PapaDevice *dev, float *dx, const float *dy, const PapaWalk *walk, double scale, bool accumulate)
 {
     PapaWalk dense = *walk;
     int64_t step = 1;
     for (int k = walk->rank - 1; k >= 0; step *= walk->dim[k--])
         dense.a[k] = step, dense.b[k] = walk->a[k];
-    Sum s = {.term = TERM_OTHER, .to = dx, .scale = scale, .o = dy, .accumulate = accumulate};
+    Sum s = {.term = TERM_OTHER, .to = dx, .scale = (float)scale, .o = dy, .accumulate = accumulate};
     return sum_run(dev, &s, &dense);
 }
 

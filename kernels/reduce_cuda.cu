@@ -194,15 +194,15 @@ template <class T> PapaStatus binary_bwd(PapaDevice *dev, PapaBinary f, int oper
 
 using namespace papa;
 
-PapaStatus papa_sum_cuda(PapaDevice *dev, PapaReal *y, const PapaReal *x, const PapaWalk *walk, float scale, bool accumulate)
+PapaStatus papa_sum_cuda(PapaDevice *dev, PapaReal *y, const PapaReal *x, const PapaWalk *walk, double scale, bool accumulate)
 {
-    PAPA_FOR_ELEMENT(dev, sum_of_x(dev, (T *)y, (const T *)x, walk, scale, accumulate));
+    PAPA_FOR_ELEMENT(dev, sum_of_x(dev, (T *)y, (const T *)x, walk, (float)scale, accumulate));
     return PAPA_OK;
 }
 
-PapaStatus papa_spread_cuda(PapaDevice *dev, PapaReal *dx, const PapaReal *dy, const PapaWalk *walk, float scale, bool accumulate)
+PapaStatus papa_spread_cuda(PapaDevice *dev, PapaReal *dx, const PapaReal *dy, const PapaWalk *walk, double scale, bool accumulate)
 {
-    PAPA_FOR_ELEMENT(dev, spread(dev, (T *)dx, (const T *)dy, walk, scale, accumulate));
+    PAPA_FOR_ELEMENT(dev, spread(dev, (T *)dx, (const T *)dy, walk, (float)scale, accumulate));
     return PAPA_OK;
 }
 

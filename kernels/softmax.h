@@ -13,7 +13,7 @@
 
 /* y may be x. */
 typedef PapaStatus papa_softmax_fwd_fn(PapaDevice *dev, PapaReal *y, const PapaReal *x, int64_t outer, int64_t D, int64_t inner, bool log);
-papa_softmax_fwd_fn papa_softmax_fwd_cpu, papa_softmax_fwd_cuda;
+papa_softmax_fwd_fn papa_softmax_fwd_cpu, papa_softmax_fwd_cuda, papa_softmax_fwd_ref;
 
 /* dx (+)= y * (dy - sum of dy * y), or dy - exp(y) * sum of dy. dx may be dy. */
 typedef PapaStatus papa_softmax_bwd_fn(PapaDevice *dev, PapaReal *dx, const PapaReal *dy, const PapaReal *y, int64_t outer, int64_t D, int64_t inner, bool log,

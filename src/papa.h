@@ -356,7 +356,8 @@ typedef struct PapaAlignGroup {
     int64_t n;
     bool blocks;              /* heads, or groups of a convolution: the units in them are groups too */
     int n_tensors;
-    double proof;             /* largest difference of the outputs, relative to the largest output, when permuted at random, in double precision */
+    double proof;             /* largest difference of the outputs, relative to the largest output, when permuted at random, in double precision; NaN: the
+                                 outputs don't depend on its units (they are dead), which proves nothing */
 } PapaAlignGroup;
 
 /* One group in one of the models but the first. */
@@ -368,7 +369,7 @@ typedef struct PapaAlignMove {
 typedef struct PapaAlignModel {
     const char *path, *out;   /* out: NULL: nothing was written */
     PapaAlignMove *moves;     /* by group */
-    double distance_before, distance_after; /* Euclidean, of all parameters, to the first model's */
+    double distance_before, distance_after; /* Euclidean, of all parameters but running means and variances, to the first model's */
     double objective;         /* the matched similarity that the search maximises, unnormalised: of weights, or of activations */
     double proof;             /* as a group's, of this model and its aligned self */
     int sweeps;               /* of the search that won */
@@ -390,11 +391,13 @@ typedef struct PapaAlignReport {
     PapaAlignGroup *groups;
     PapaAlignPinned *pinned;
     double seconds_proof, seconds_matching;
+    void *owned;              /* what the report consists of */
 } PapaAlignReport;
 
 /* Permutes the units of each model but the first so that they match. Every group is proved on the first model and every result against the model
- * that it came from, in double precision, before a file is written: PAPA_ERR_NUMERIC names the group at fault. Where nothing can be permuted all
- * files are what they were. Free the report with papa_align_report_free. Errors: any. */
+ * that it came from, in double precision, before a file is written: PAPA_ERR_NUMERIC names the group at fault. All files are written or none is. Each
+ * keeps its own names, types, storage and metadata, and says that it is aligned (papa.kind, papa.aligned, papa.method, papa.ingredients); the first one
+ * is a copy. One model alone is only looked at: its groups are proved. Free the report with papa_align_report_free. Errors: any. */
 PapaStatus papa_align(PapaAlignReport *out, const PapaModel *const *models, int n, const PapaAlignOptions *options, const PapaHooks *hooks);
 void papa_align_report_free(PapaAlignReport *report);
 
@@ -527,7 +530,8 @@ typedef struct PapaDiagnosisModel {
 typedef struct PapaDiagnosis {
     int n_models, n_tensors;
     PapaDiagnosisModel *models; /* [0]: the first, against itself */
-    PapaAdvice advice;          /* for all of them */
+    PapaAdvice advice;          /* for all of them: the most cautious of the others' */
+    void *owned;                /* what the diagnosis consists of */
 } PapaDiagnosis;
 
 /* Says whether models are fit to be merged, and how. align: how to match; judge.data may be NULL. */

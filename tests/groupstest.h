@@ -2,11 +2,12 @@
  *
  *     check_groups(path, &shape, "conv1.w 8, fc1.w 16");     the groups' names and sizes, "[]" around those of blocks
  *
- * Tensors of one number, zeros and ones in most files, are drawn anew: they permute to themselves. */
+ * Tensors of one number, zeros and ones in most files, are drawn anew: they permute to themselves. Once in float32 by the executor, once by the proof in
+ * double. */
 #ifndef GROUPSTEST_H
 #define GROUPSTEST_H
 
-#include "align/groups.h"
+#include "align/proof.h"
 #include "base/rng.h"
 #include "check.h"
 #include "helpers/feed.h"
@@ -172,6 +173,31 @@ static inline void groups_try(GroupsTest *t, const char *what)
     free(one);
 }
 
+/* The proof in double finds the same. Returns the largest error. unseen: how many groups have no say in the outputs; NULL: none may. */
+static inline double groups_prove(const GroupsTest *t, const char *what, int *unseen)
+{
+    PapaProof *proof = NULL;
+    const int n = t->groups->n_groups;
+    double *errors = groups_alloc(n, sizeof *errors), worst = 0;
+    PapaStatus status = papa_proof_open(&proof, t->model->onnx, &(PapaProofOptions){.seed = 1, .threads = 2, .input_shapes = t->shapes,
+        .n_input_shapes = t->n_inputs});
+    if (status == PAPA_OK)
+        status = papa_proof_groups(errors, proof, t->groups);
+    int n_unseen = 0;
+    for (int g = 0; g < n; g++) {
+        n_unseen += isnan(errors[g]);
+        CHECK(errors[g] <= PAPA_PROOF_TOLERANCE || isnan(errors[g]), "%s: group %s: error %g", what, t->groups->groups[g].name, errors[g]);
+        worst = fmax(worst, errors[g]); /* which leaves out a NaN */
+    }
+    CHECK(status == PAPA_OK || (status == PAPA_ERR_NUMERIC && n && n_unseen == n), "%s: %s", what, papa_error());
+    CHECK(unseen || !n_unseen, "%s: %d of %d groups have no say in the outputs", what, n_unseen, n);
+    if (unseen)
+        *unseen = n_unseen;
+    papa_proof_close(proof);
+    free(errors);
+    return worst;
+}
+
 /* Each of a group's tensors matters: with one of them left where it is, the network notices. */
 static inline void groups_try_incomplete(GroupsTest *t, const char *what)
 {
@@ -214,6 +240,7 @@ static inline void check_groups(const char *path, const PapaShape *shape, const 
     if (status == PAPA_OK) {
         CHECK(!expected || strcmp(groups_text(t.groups), expected) == 0, "%s: groups \"%s\", expected \"%s\"", path, groups_text(t.groups), expected);
         groups_try(&t, path);
+        printf("%s: proved to %.1e\n", path, groups_prove(&t, path, NULL));
         groups_try_incomplete(&t, path);
     }
     groups_end(&t);

@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
-# The option reference in README.md is what papa-train --help prints.
+# The option references in README.md are what the programs' --help prints.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-diff <(sed -n '/^Usage: papa-train/,/^```/p' README.md | sed '$d') <("$PAPA_BIN/papa-train" --help) && exit 0
-echo "README.md: 'Options of papa-train' differs from papa-train --help (< README, > program)"
-exit 1
+failed=0
+for program in papa-train papa-soup papa-align; do
+  diff <(sed -n "/^Usage: $program/,/^\`\`\`/p" README.md | sed '$d') <("$PAPA_BIN/$program" --help) && continue
+  echo "README.md: the options of $program differ from $program --help (< README, > program)"
+  failed=1
+done
+exit $failed

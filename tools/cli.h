@@ -21,8 +21,11 @@ typedef enum CliType {
     CLI_INT,    /* *(int *)to, decimal, within range */
     CLI_SEED,   /* *(uint64_t *)to */
     CLI_FLOAT,  /* *(float *)to, finite and within range */
+    CLI_NUMBER, /* *(double *)to, likewise */
     CLI_CHOICE, /* *(int *)to (an enum): index of the word in choices */
+    CLI_MODE,   /* --name or --name WORD: likewise; without one of the words the first of them */
     CLI_LIST,   /* "0,.5,1": up to max_count floats within range to (float *)to, their number to *count */
+    CLI_NUMBERS, /* likewise any number of doubles: *(double **)to, for the program's life */
 } CliType;
 
 /* Which numbers an option takes. Bounds are inclusive unless marked open. All zeros: any finite number. */
@@ -41,12 +44,13 @@ typedef struct CliOption {
     const char *name;           /* without the dashes */
     char letter;                /* short form; 0: none */
     void *to;                   /* holds the default when parsing begins */
-    const char *value;          /* what the help calls the value; NULL for flags, switches and choices */
+    const char *value;          /* what the help calls the value; NULL for flags and switches, and for choices that the help shall list */
     const char *text;           /* help: one sentence without a full stop; of a group: the heading */
     const char *fallback;       /* help: the default in words; NULL: printed from *to; "": not mentioned */
     CliRange range;
     const char *const *choices; /* NULL-terminated */
     int *count, max_count;
+    bool *given;                /* becomes true; NULL: nobody asks */
 } CliOption;
 
 typedef struct CliProgram {
@@ -109,7 +113,7 @@ void cli_table_row(CliTable *table, const char *label, ...) __attribute__((senti
 /* Prints to stdout and frees. */
 void cli_table_print(CliTable *table);
 
-/* A number as the tables show it; "-" for NaN. The text is valid until the next four calls. */
+/* A number as the tables show it; "-" for NaN. The text is valid until the next eight calls. */
 const char *cli_percent(double fraction);
 const char *cli_number(double x, int digits);
 
@@ -124,5 +128,6 @@ void cli_json_close(CliJson *json, char bracket);                  /* '}' or ']'
 void cli_json_string(CliJson *json, const char *name, const char *value); /* NULL: null */
 void cli_json_number(CliJson *json, const char *name, double value);
 void cli_json_integer(CliJson *json, const char *name, int64_t value);
+void cli_json_bool(CliJson *json, const char *name, bool value);
 
 #endif

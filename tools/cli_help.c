@@ -50,8 +50,14 @@ static void default_text(char *to, size_t size, const CliOption *o)
     case CLI_FLOAT:
         snprintf(to, size, "%g", (double)*(const float *)o->to);
         break;
+    case CLI_NUMBER:
+        snprintf(to, size, "%g", *(const double *)o->to);
+        break;
     case CLI_CHOICE:
+    case CLI_MODE:
         snprintf(to, size, "%s", o->choices[*(const int *)o->to]);
+        break;
+    case CLI_NUMBERS: /* none, until the option is given */
         break;
     case CLI_LIST:
         for (int i = 0, used = 0; i < *o->count && (size_t)used < size; i++)
@@ -65,10 +71,13 @@ static void value_text(char *to, size_t size, const CliOption *o)
     *to = 0;
     if (o->type == CLI_SWITCH) {
         snprintf(to, size, " on|off");
-    } else if (o->type == CLI_CHOICE) {
+    } else if ((o->type == CLI_CHOICE && !o->value) || o->type == CLI_MODE) {
         size_t used = 0;
+        const char *open = o->type == CLI_MODE ? " [" : " ";
         for (int i = 0; o->choices[i] && used < size; i++)
-            used += (size_t)snprintf(to + used, size - used, "%c%s", i ? '|' : ' ', o->choices[i]);
+            used += (size_t)snprintf(to + used, size - used, "%s%s", i ? "|" : open, o->choices[i]);
+        if (o->type == CLI_MODE && used < size)
+            snprintf(to + used, size - used, "]");
     } else if (o->value) {
         snprintf(to, size, " %s", o->value);
     }
@@ -76,7 +85,7 @@ static void value_text(char *to, size_t size, const CliOption *o)
 
 static void option_help(const CliOption *o)
 {
-    char value[128], left[192], fallback[128], text[1024];
+    char value[160], left[224], fallback[128], text[1024];
     value_text(value, sizeof value, o);
     if (o->letter)
         snprintf(left, sizeof left, "  -%c, --%s%s", o->letter, o->name, value);

@@ -55,7 +55,7 @@ static bool starts_number(const char *text)
     return *text == '-' || *text == '+' || *text == '.' || (*text >= '0' && *text <= '9');
 }
 
-static const char *parse_double(const char *text, const char **end, const CliRange *range, float *out)
+static const char *parse_double(const char *text, const char **end, const CliRange *range, double *out)
 {
     errno = 0;
     char *stop;
@@ -64,19 +64,28 @@ static const char *parse_double(const char *text, const char **end, const CliRan
     if (!isfinite(x) || stop == text || (errno && !underflow) || !in_range(range, x))
         return describe(range, "a number");
     *end = stop;
-    *out = (float)x;
+    *out = x;
     return NULL;
 }
 
-const char *cli_parse_float(const char *text, const CliRange *range, float *out)
+static const char *parse_number(const char *text, const CliRange *range, double *out)
 {
     const char *end = text;
-    float x = 0;
+    double x = 0;
     const char *fault = parse_double(text, &end, range, &x);
     if (!fault && *end)
         fault = describe(range, "a number");
     if (!fault)
         *out = x;
+    return fault;
+}
+
+const char *cli_parse_float(const char *text, const CliRange *range, float *out)
+{
+    double x = 0;
+    const char *fault = parse_number(text, range, &x);
+    if (!fault)
+        *out = (float)x;
     return fault;
 }
 
@@ -102,24 +111,56 @@ const char *cli_parse_seed(const char *text, uint64_t *out)
     return NULL;
 }
 
+/* to: room for most numbers; *n: those that were found. */
+static const char *parse_numbers(const char *text, const CliRange *range, double *to, int most, int *n)
+{
+    *n = 0;
+    for (const char *at = text;; at++) {
+        const char *fault = *n == most ? "too many numbers" : parse_double(at, &at, range, &to[*n]);
+        if (!fault && *at && *at != ',')
+            fault = describe(range, "a number");
+        if (fault)
+            return fault;
+        ++*n;
+        if (!*at)
+            return NULL;
+    }
+}
+
 static const char *parse_list(const char *text, const CliOption *option)
 {
     static char fault_text[160];
-    float values[64], *to = option->to;
-    int n = 0;
-    for (const char *at = text;; at++) {
-        const char *fault = n == option->max_count ? "too many numbers" : parse_double(at, &at, &option->range, &values[n]);
-        if (!fault && *at && *at != ',')
-            fault = describe(&option->range, "a number");
-        if (fault) {
-            snprintf(fault_text, sizeof fault_text, "%s; the list may hold 1 to %d, separated by commas", fault, option->max_count);
-            return fault_text;
-        }
-        n++;
-        if (!*at)
-            break;
+    double values[64];
+    float *to = option->to;
+    int n;
+    const char *fault = parse_numbers(text, &option->range, values, option->max_count, &n);
+    if (fault) {
+        snprintf(fault_text, sizeof fault_text, "%s; the list may hold 1 to %d, separated by commas", fault, option->max_count);
+        return fault_text;
     }
-    memcpy(to, values, (size_t)n * sizeof *to);
+    for (int i = 0; i < n; i++)
+        to[i] = (float)values[i];
+    *option->count = n;
+    return NULL;
+}
+
+static const char *parse_long_list(const char *text, const CliOption *option)
+{
+    static char fault_text[160];
+    int most = 1, n;
+    for (const char *c = text; *c; c++)
+        most += *c == ',';
+    double *values = malloc((size_t)most * sizeof *values);
+    if (!values)
+        return "out of memory";
+    const char *fault = parse_numbers(text, &option->range, values, most, &n);
+    if (fault) {
+        snprintf(fault_text, sizeof fault_text, "%s; the list holds numbers, separated by commas", fault);
+        free(values);
+        return fault_text;
+    }
+    free(*(double **)option->to);
+    *(double **)option->to = values;
     *option->count = n;
     return NULL;
 }
@@ -222,6 +263,7 @@ static int set_option(const CliProgram *program, const CliOption *option, const 
         *(bool *)option->to = index == 0;
         break;
     case CLI_CHOICE:
+    case CLI_MODE:
         if ((code = choose(program, option, text, &index)) != CLI_CONTINUE)
             return code;
         *(int *)option->to = index;
@@ -240,10 +282,18 @@ static int set_option(const CliProgram *program, const CliOption *option, const 
     case CLI_FLOAT:
         fault = cli_parse_float(text, &option->range, option->to);
         break;
+    case CLI_NUMBER:
+        fault = parse_number(text, &option->range, option->to);
+        break;
     case CLI_LIST:
         fault = parse_list(text, option);
         break;
+    case CLI_NUMBERS:
+        fault = parse_long_list(text, option);
+        break;
     }
+    if (!fault && option->given)
+        *option->given = true;
     return fault ? cli_usage_error(program, "--%s: '%s': %s", option->name, text, fault) : CLI_CONTINUE;
 }
 
@@ -259,6 +309,14 @@ static const CliOption *find_option(const CliProgram *program, const char *word,
         if (o->type != CLI_GROUP && (is_long ? !strcmp(o->name, name) : o->letter == *begin))
             return o;
     return NULL;
+}
+
+static bool is_choice(const CliOption *option, const char *word)
+{
+    for (const char *const *choice = option->choices; *choice; choice++)
+        if (!strcmp(*choice, word))
+            return true;
+    return false;
 }
 
 /* One option at argv[*i]; advances *i past its value. */
@@ -280,6 +338,8 @@ static int take_option(const CliProgram *program, int argc, char **argv, int *i)
         return unknown_option(program, word, is_long ? name : word);
     if (option->type == CLI_FLAG && value)
         return cli_usage_error(program, "--%s takes no value", option->name);
+    if (option->type == CLI_MODE && !value)
+        value = *i + 1 < argc && is_choice(option, argv[*i + 1]) ? argv[++*i] : option->choices[0];
     if (option->type != CLI_FLAG && !value) {
         if (*i + 1 >= argc)
             return cli_usage_error(program, "--%s needs a value", option->name);

@@ -67,9 +67,9 @@ void cli_table_print(CliTable *table)
 
 static char *next_text(void)
 {
-    static char texts[4][CLI_CELL_BYTES];
+    static char texts[8][CLI_CELL_BYTES];
     static int turn;
-    return texts[turn++ % 4];
+    return texts[turn++ % 8];
 }
 
 const char *cli_number(double x, int digits)
@@ -187,4 +187,10 @@ void cli_json_integer(CliJson *json, const char *name, int64_t value)
 {
     begin_item(json, name);
     printf("%" PRId64, value);
+}
+
+void cli_json_bool(CliJson *json, const char *name, bool value)
+{
+    begin_item(json, name);
+    fputs(value ? "true" : "false", stdout);
 }

@@ -3,7 +3,7 @@
 # 12 and 13, Ubuntu 24.04), only those that are missing, so that a second run needs neither the network nor root.
 # Package names here are the ones that all three share. The caller has set -e and stands in the repository's root.
 
-build_packages=(build-essential cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev libdnnl-dev libjpeg-dev zlib1g-dev)
+build_packages=(build-essential cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev libdnnl-dev libjpeg-dev libxxhash-dev zlib1g-dev)
 data_packages=(dataset-fashion-mnist)
 
 say() { printf '%s: %s\n' "${0#./}" "$*" >&2; }

@@ -431,6 +431,115 @@ static PapaStatus begin_maker(Maker *m, PapaGroups *groups, const Search *search
     return PAPA_OK;
 }
 
+/* ---------------------------------------------------------------- in which values they stand */
+
+static PapaGroupValue *new_value(PapaGroups *groups)
+{
+    if (!(groups->n_values & (groups->n_values - 1))) { /* full, as above */
+        PapaGroupValue *larger = PAPA_NEW_ARRAY(&groups->arena, PapaGroupValue, groups->n_values ? 2 * groups->n_values : 1);
+        if (!larger)
+            return NULL;
+        if (groups->n_values)
+            memcpy(larger, groups->values, (size_t)groups->n_values * sizeof *larger);
+        groups->values = larger;
+    }
+    return &groups->values[groups->n_values++];
+}
+
+/* Stands of one group along an axis, sorted. */
+static PapaStatus add_group_value(const Maker *m, const PapaSpace *space, int axis, const Stand *stands, int64_t n)
+{
+    PapaGroups *groups = m->groups;
+    const int64_t size = groups->groups[stands->group].n, n_parts = n / size;
+    int64_t *at = PAPA_NEW_ARRAY(&groups->arena, int64_t, n);
+    if (!at)
+        return PAPA_ERR_MEMORY;
+    for (int64_t i = 0; i < n; i++) {
+        if (n % size || stands[i].unit != i / n_parts || stands[i].part != stands[i % n_parts].part)
+            return PAPA_OK; /* not all of them stand here: nothing to compare */
+        at[i] = stands[i].base;
+    }
+    PapaGroupValue *value = new_value(groups);
+    if (!value)
+        return PAPA_ERR_MEMORY;
+    *value = (PapaGroupValue){.name = space->name, .group = stands->group, .axis = axis, .length = space->shape.dim[axis],
+        .n_parts = n_parts, .at = at};
+    return PAPA_OK;
+}
+
+/* has: by group: those that are to be left out. */
+static PapaStatus add_axis(const Maker *m, const PapaSpace *space, int axis, const bool *has)
+{
+    const PapaAxis *along = &space->axis[axis];
+    const int64_t length = space->shape.dim[axis];
+    Stand *stands = calloc((size_t)length + 1, sizeof *stands);
+    if (!stands)
+        return papa_fail_memory((size_t)length * sizeof *stands, "a network's units");
+    PapaStatus status = PAPA_OK;
+    int64_t n = 0;
+    for (int64_t i = 0; i < length; i++) {
+        PapaPosition position = along->positions->at[i * along->stride];
+        const Member *member = member_at(m->search, position);
+        if (member && m->numbers[member->group] >= 0 && !has[m->numbers[member->group]])
+            stands[n++] = (Stand){m->numbers[member->group], member->index, part_of(m->search->units, papa_units_resolve(m->search->units, position)), i};
+    }
+    qsort(stands, (size_t)n, sizeof *stands, compare_stands);
+    for (int64_t i = 0, end; i < n && status == PAPA_OK; i = end) {
+        for (end = i + 1; end < n && stands[end].group == stands[i].group; end++)
+            ;
+        status = add_group_value(m, space, axis, &stands[i], end - i);
+    }
+    free(stands);
+    return status;
+}
+
+static PapaStatus add_value(const Maker *m, const PapaValue *value, bool *seen, const bool *has)
+{
+    const PapaSpace *space = &m->search->units->spaces[value->index];
+    if (value->kind != PAPA_VALUE_ACTIVATION || !value->fed || seen[value->index])
+        return PAPA_OK;
+    seen[value->index] = true;
+    for (int k = 0; k < space->shape.rank; k++)
+        if (space->axis[k].positions && !space->axis[k].bundle)
+            PAPA_TRY(add_axis(m, space, k, has));
+    return PAPA_OK;
+}
+
+/* A product with something that no input has a part in: a weight, however many nodes it passes through. */
+static bool is_layer(const PapaNode *node)
+{
+    bool fed = false, given = false;
+    for (int i = 0; node->op->linear && i < 2 && papa_has_in(node, i); i++)
+        *(node->in[i]->fed ? &fed : &given) = true;
+    return fed && given;
+}
+
+/* What linear layers read, or make. */
+static PapaStatus add_values(const Maker *m, const PapaGraph *graph, bool made, const bool *has)
+{
+    bool *seen = calloc((size_t)graph->n_values + 1, sizeof *seen);
+    PapaStatus status = seen ? PAPA_OK : papa_fail_memory((size_t)graph->n_values, "a network's units");
+    for (int k = 0; k < graph->n_nodes && status == PAPA_OK; k++) {
+        const PapaNode *node = graph->nodes[k];
+        for (int i = 0; is_layer(node) && i < (made ? 1 : 2) && status == PAPA_OK; i++)
+            status = add_value(m, made ? node->out[0] : node->in[i], seen, has);
+    }
+    free(seen);
+    return status;
+}
+
+static PapaStatus find_values(const Maker *m, const PapaGraph *graph)
+{
+    PapaGroups *groups = m->groups;
+    bool *has = PAPA_NEW_ARRAY(&groups->arena, bool, groups->n_groups);
+    if (!has)
+        return PAPA_ERR_MEMORY;
+    PAPA_TRY(add_values(m, graph, false, has));
+    for (int i = 0; i < groups->n_values; i++)
+        has[groups->values[i].group] = true;
+    return add_values(m, graph, true, has);
+}
+
 /* ---------------------------------------------------------------- blocks */
 
 static const PapaPlace *same_place(const PapaUnits *u, const PapaPlace *place)
@@ -503,10 +612,11 @@ static PapaStatus list_pinned(PapaGroups *groups, const PapaUnits *units)
 
 #define OPEN_AXIS 128 /* enough for five halvings of an image */
 
-static PapaStatus input_shapes(PapaShape **out, PapaGraph *graph, const PapaGroupsOptions *options)
+static PapaStatus input_shapes(PapaGroups *groups, const PapaGraph *graph, const PapaGroupsOptions *options)
 {
     const Onnx__GraphProto *proto = papa_onnx_graph(graph->onnx);
-    PapaShape *shapes = *out = PAPA_NEW_ARRAY(&graph->arena, PapaShape, graph->n_inputs);
+    PapaShape *shapes = groups->input_shapes = PAPA_NEW_ARRAY(&groups->arena, PapaShape, graph->n_inputs);
+    groups->n_input_shapes = graph->n_inputs;
     if (!shapes)
         return PAPA_ERR_MEMORY;
     if (options && options->input_shapes && options->n_input_shapes != graph->n_inputs)
@@ -530,6 +640,7 @@ static PapaStatus derive(PapaGroups *groups, PapaGraph *graph, Search *inside, S
     PAPA_TRY(search(inside, graph, false));
     PAPA_TRY(begin_maker(&maker, groups, inside));
     PAPA_TRY(make_groups(&maker, false));
+    PAPA_TRY(find_values(&maker, graph));
     for (int i = 0; i < groups->n_groups; i++)
         groups->n_units += groups->groups[i].n;
     PAPA_TRY(list_pinned(groups, inside->units));
@@ -548,15 +659,14 @@ PapaStatus papa_groups_derive(PapaGroups **out, const PapaOnnx *onnx, const Papa
     PapaStatus status;
     PapaGraph *graph = NULL;
     Search inside = {0}, blocks = {0};
-    PapaShape *shapes;
     PapaGroups *groups = calloc(1, sizeof *groups);
     if (!groups)
         return papa_fail_memory(sizeof *groups, "a network's groups");
     PAPA_GOTO(papa_graph_read(&graph, onnx, &(PapaGraphOptions){.mode = PAPA_MODE_INFER, .opaque = true}));
-    status = input_shapes(&shapes, graph, options);
+    status = input_shapes(groups, graph, options);
     if (status != PAPA_OK)
         PAPA_GOTO(papa_fail_in(status, "%s", papa_onnx_path(onnx)));
-    PAPA_GOTO(papa_graph_infer(graph, shapes));
+    PAPA_GOTO(papa_graph_infer(graph, groups->input_shapes));
     status = derive(groups, graph, &inside, &blocks);
     if (status != PAPA_OK)
         PAPA_GOTO(papa_fail_in(status, "%s", papa_onnx_path(onnx)));

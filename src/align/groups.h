@@ -38,6 +38,16 @@ typedef struct PapaGroup {
     int n_slots;
 } PapaGroup;
 
+/* A value inside the network in which units of a group stand along an axis: part j of unit i at index at[i * n_parts + j]. */
+typedef struct PapaGroupValue {
+    const char *name;     /* the file's */
+    int group;
+    int axis;             /* in ONNX's order */
+    int64_t length;       /* of the axis */
+    int64_t n_parts;      /* more than 1 where a flattened axis has several positions for each unit */
+    const int64_t *at;
+} PapaGroupValue;
+
 /* Positions along a tensor's axis that must stay. */
 typedef struct PapaPinned {
     int tensor, axis;
@@ -51,8 +61,12 @@ typedef struct PapaGroups {
     int n_tensors;
     PapaGroup *groups;    /* in the order in which the network meets them; blocks behind the rest */
     int n_groups;
+    PapaGroupValue *values; /* by which units can be told on data: what linear layers read; of a group that none reads, what they make. Not of blocks */
+    int n_values;
     PapaPinned *pinned;
     int n_pinned;
+    PapaShape *input_shapes; /* for which they were derived, one per graph input that is fed */
+    int n_input_shapes;
     int n_opaque;         /* nodes that are not understood */
     int64_t n_units;      /* in all groups that are not blocks */
 } PapaGroups;

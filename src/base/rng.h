@@ -27,6 +27,8 @@ typedef enum PapaRngUse {
     PAPA_RNG_SAMPLE,   /* the batches that REPAIR measures on; a = batch */
     PAPA_RNG_TEST,     /* the test suites' own */
     PAPA_RNG_MERGE,    /* which differences DARE keeps of model `member`; a = tensor, b = what the number of a block of four has above 32 bits */
+    PAPA_RNG_PROVE,    /* a proof's inputs, tensors and permutations, which a tells apart; b = index */
+    PAPA_RNG_DIAGNOSE, /* permutations that a similarity is compared with, of model `member`; a = draw, b = group */
     PAPA_RNG_MATCH,    /* the order in which units are matched; a = search, b = sweep */
 } PapaRngUse;
 

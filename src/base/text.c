@@ -12,3 +12,13 @@ const char *papa_number_text(char text[PAPA_NUMBER_BYTES], double value)
     }
     return text;
 }
+
+const char *papa_double_text(char text[PAPA_DOUBLE_BYTES], double value)
+{
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(text, PAPA_DOUBLE_BYTES, "%.*g", digits, value);
+        if (strtod(text, NULL) == value)
+            break;
+    }
+    return text;
+}

@@ -13,32 +13,43 @@
 #include "base/simd.h"
 #include "base/status.h"
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum PapaDeviceKind { PAPA_CPU, PAPA_CUDA } PapaDeviceKind;
+typedef enum PapaDeviceKind { PAPA_CPU, PAPA_CUDA, PAPA_REFERENCE } PapaDeviceKind;
 
 /* What the elements of a tensor are on the device. */
-typedef enum PapaElement { PAPA_FLOAT32, PAPA_BFLOAT16 } PapaElement;
+typedef enum PapaElement { PAPA_FLOAT32, PAPA_BFLOAT16, PAPA_FLOAT64 } PapaElement;
 
 /* An element of an activation, or of an activation's gradient: float32, or bfloat16 on a CUDA device whose `element` says so. Only the CUDA
- * halves ever meet the latter; everybody else passes pointers on, and moves them with papa_at. `float` in a contract is float32 everywhere:
- * parameters and their gradients, statistics, sums, losses. */
+ * halves ever meet the latter; everybody else passes pointers on, and moves them with papa_at. `float` in a contract is float32 on both:
+ * parameters and their gradients, statistics, sums, losses.
+ *
+ * On a reference device everything is float64, what contracts call PapaReal and arrays that they call float: the third halves (NAME_ref.c),
+ * plain C, are what the contracts mean, computed in double. They exist for what a forward pass in inference needs. Only the parameter store is float32 there
+ * too; papa_convert brings it into float64. */
 typedef float PapaReal;
 
 typedef struct PapaDevice {
     PapaDeviceKind kind;
-    int n_threads;        /* CPU: threads inside one operator */
+    int n_threads;        /* CPU, reference: threads inside one operator */
     PapaPrecision precision; /* CUDA: of products; the CPU computes in float32 */
     bool tune;            /* CUDA: a plan is chosen by timing several */
-    PapaElement element;  /* of activations: PAPA_BFLOAT16 with PAPA_PRECISION_BF16 */
-    void *library;        /* the device's handles (PapaDnnl; PapaCuda), owned */
+    PapaElement element;  /* of activations: PAPA_BFLOAT16 with PAPA_PRECISION_BF16, PAPA_FLOAT64 on a reference device */
+    void *library;        /* the device's handles (PapaDnnl; PapaCuda), owned; NULL: it has none */
 } PapaDevice;
 
 static inline size_t papa_element_bytes(PapaElement element)
 {
-    return element == PAPA_BFLOAT16 ? 2 : 4;
+    return element == PAPA_BFLOAT16 ? 2 : element == PAPA_FLOAT64 ? 8 : 4;
+}
+
+/* What arrays of `float` in contracts are made of on this device. */
+static inline PapaElement papa_float_element(const PapaDevice *dev)
+{
+    return dev->kind == PAPA_REFERENCE ? PAPA_FLOAT64 : PAPA_FLOAT32;
 }
 
 /* The activation's element that stands n behind (in front of, n < 0) this one. */
@@ -49,6 +60,9 @@ static inline PapaReal *papa_at(const PapaDevice *dev, const PapaReal *first, in
 
 /* A CPU worker's device with this many threads inside an operator (>= 1). Call on the thread that will use it. */
 PapaStatus papa_device_open_cpu(PapaDevice **out, int n_threads);
+
+/* A worker's device that computes in double, to check others by: no oneDNN, and nothing but inference. */
+PapaStatus papa_device_open_reference(PapaDevice **out, int n_threads);
 
 /* A CUDA worker's device: a stream of its own on GPU `ordinal`, with the library handles that go with it. May be used by any one thread
  * at a time. Errors: PAPA_ERR_DEVICE says which part is missing: the build, driver, device, compute capability, library version. */
@@ -90,7 +104,7 @@ bool papa_device_reaches(PapaDevice *dev, const void *memory);
 /* Bytes that papa_device_alloc can still give. INT64_MAX on the CPU, which does not know. */
 PapaStatus papa_device_free_bytes(PapaDevice *dev, int64_t *out);
 
-/* "cpu" or the GPU's name. Lives as long as dev. */
+/* "cpu", "reference" or the GPU's name. Lives as long as dev. */
 const char *papa_device_name(const PapaDevice *dev);
 
 /* ---- what runs ahead of the host: nothing of it waits, allocates or copies pageable memory. All of it works on the CPU too, at once ---- */
@@ -125,14 +139,17 @@ PapaStatus papa_device_capture(PapaDevice *dev, PapaReplay **out, papa_capture_f
 PapaStatus papa_replay_run(PapaReplay *replay, PapaDevice *dev);
 void papa_replay_free(PapaReplay *replay);
 
-/* The half of a kernel that runs on dev: PAPA_KERNEL(dev, papa_relu_fwd)(dev, y, x, n). */
+/* The half of a kernel that runs on dev: PAPA_KERNEL(dev, papa_relu_bwd)(dev, dx, dy, y, n, false). PAPA_FORWARD_KERNEL is for those that a forward
+ * pass in inference reaches: they have a third half, for the reference device. */
 #ifdef PAPA_HAVE_CUDA
-#define PAPA_KERNEL(dev, name) ((dev)->kind == PAPA_CUDA ? name##_cuda : name##_cpu)
+#define PAPA_KERNEL(dev, name) (assert((dev)->kind != PAPA_REFERENCE), (dev)->kind == PAPA_CUDA ? name##_cuda : name##_cpu)
+#define PAPA_FORWARD_KERNEL(dev, name) ((dev)->kind == PAPA_REFERENCE ? name##_ref : (dev)->kind == PAPA_CUDA ? name##_cuda : name##_cpu)
 #else
-#define PAPA_KERNEL(dev, name) ((void)(dev), name##_cpu)
+#define PAPA_KERNEL(dev, name) (assert((dev)->kind != PAPA_REFERENCE), (void)(dev), name##_cpu)
+#define PAPA_FORWARD_KERNEL(dev, name) ((dev)->kind == PAPA_REFERENCE ? name##_ref : name##_cpu)
 #endif
 
-/* ---- for the CPU halves ---- */
+/* ---- for the CPU and the reference halves ---- */
 
 /* Runs body(context, begin, end) over pieces of [0, n) on dev's threads. Pieces are at least grain long. With one thread
  * it is a plain call. The cut depends on the thread count: a body that sums across its range keeps its own fixed blocks. */

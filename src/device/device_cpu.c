@@ -1,4 +1,4 @@
-/* The CPU device. Memory is the host's, everything happens at once, so copies are memcpy and there is nothing to wait for. */
+/* The CPU device, and the reference device. Memory is the host's, everything happens at once, so copies are memcpy and there is nothing to wait for. */
 #include "device/device_ops.h"
 #include "device/onednn.h"
 
@@ -16,28 +16,40 @@ static PapaStatus enter(PapaDevice *dev)
     return PAPA_OK;
 }
 
-PapaStatus papa_device_open_cpu(PapaDevice **out, int n_threads)
+static PapaStatus open_host(PapaDevice **out, const PapaDevice *as)
 {
     *out = NULL;
-    if (n_threads < 1)
-        return papa_fail(PAPA_ERR_ARGUMENT, "cpu device: %d threads, expected at least 1", n_threads);
+    if (as->n_threads < 1)
+        return papa_fail(PAPA_ERR_ARGUMENT, "%s device: %d threads, expected at least 1", papa_device_name(as), as->n_threads);
     PapaDevice *dev = malloc(sizeof *dev);
     if (!dev)
         return papa_fail_memory(sizeof *dev, "a device");
-    PapaDnnl *dnnl;
-    PapaStatus status = papa_dnnl_open(&dnnl);
+    *dev = *as;
+    PapaDnnl *dnnl = NULL;
+    PapaStatus status = dev->kind == PAPA_CPU ? papa_dnnl_open(&dnnl) : PAPA_OK;
     if (status != PAPA_OK) {
         free(dev);
         return status;
     }
-    *dev = (PapaDevice){.kind = PAPA_CPU, .n_threads = n_threads, .library = dnnl};
+    dev->library = dnnl;
     *out = dev;
     return enter(dev);
 }
 
+PapaStatus papa_device_open_cpu(PapaDevice **out, int n_threads)
+{
+    return open_host(out, &(PapaDevice){.kind = PAPA_CPU, .n_threads = n_threads});
+}
+
+PapaStatus papa_device_open_reference(PapaDevice **out, int n_threads)
+{
+    return open_host(out, &(PapaDevice){.kind = PAPA_REFERENCE, .n_threads = n_threads, .element = PAPA_FLOAT64});
+}
+
 static void close_cpu(PapaDevice *dev)
 {
-    papa_dnnl_close(dev->library);
+    if (dev->library)
+        papa_dnnl_close(dev->library);
 }
 
 static PapaStatus alloc(PapaDevice *dev, void **out, size_t bytes, const char *purpose)
@@ -81,8 +93,7 @@ static PapaStatus sync_cpu(PapaDevice *dev)
 
 static const char *name(const PapaDevice *dev)
 {
-    (void)dev;
-    return "cpu";
+    return dev->kind == PAPA_CPU ? "cpu" : "reference";
 }
 
 const PapaDeviceOps papa_device_ops_cpu = {

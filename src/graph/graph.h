@@ -3,6 +3,7 @@
  * Built in this order, each step a function of its own:
  *   papa_graph_read     nodes and values as the file has them, attributes parsed, roles of the tensors found
  *   papa_graph_infer    every shape, constants and shape arithmetic folded away, dead nodes dropped
+ *   papa_graph_cut      where wanted: what is not understood taken out
  *   papa_graph_layout   rank >= 3 activations of image operators become channels-last; transposes where order matters
  *   papa_graph_fuse     Relu and Add joined to the operators in front of them
  *   papa_graph_precision what each value is made of on the device, and conversions where that changes
@@ -133,7 +134,7 @@ typedef struct PapaGraph {
 typedef struct PapaGraphOptions {
     PapaMode mode;
     bool frozen_stats, no_dropout;
-    bool opaque;                /* to look at a graph, not to run it: nodes that we lack, or whose row refuses them, become papa_op_opaque */
+    bool opaque;                /* to look at a graph: nodes that we lack, or can't run, become papa_op_opaque. To run it: papa_graph_cut */
     const char *const *outputs; /* values to compute; NULL: the graph's outputs */
     int n_outputs;
 } PapaGraphOptions;
@@ -145,11 +146,17 @@ void papa_graph_free(PapaGraph *graph);
 
 /* Fixes the shapes of graph->inputs (n_inputs of them, in order) and infers the rest. */
 PapaStatus papa_graph_infer(PapaGraph *graph, const PapaShape *input_shapes);
+
+/* Takes the opaque nodes out of a graph that was read with `opaque`, so that the rest can be run: what they make becomes an input (graph->inputs grows,
+ * and loses what nobody reads any more), the activations that they read become outputs. Outputs that the rest doesn't make go. Errors:
+ * PAPA_ERR_UNSUPPORTED where no output is left. */
+PapaStatus papa_graph_cut(PapaGraph *graph);
 PapaStatus papa_graph_layout(PapaGraph *graph);
 PapaStatus papa_graph_fuse(PapaGraph *graph);
 
 /* With PAPA_BFLOAT16, inputs and activations become that. The file's tensors stay float32, as do the inputs that an operator's row says
- * (op->float32) and the graph's outputs; a Convert stands where one must become the other. */
+ * (op->float32) and the graph's outputs; a Convert stands where one must become the other. With PAPA_FLOAT64 everything that nodes read and write
+ * becomes that, the graph's outputs too; only the file's tensors lie there as float32, behind a Convert. */
 PapaStatus papa_graph_precision(PapaGraph *graph, PapaElement element);
 
 /* The shape that an input or output is declared to have. batch, open: what stands for its first axis and for others where it leaves them open.

@@ -81,13 +81,24 @@ static PapaStatus refuse_unfolded(const PapaNode *node)
     return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "can't be computed when the graph is built");
 }
 
-/* Activations compute in float32: integers must be known by now. */
+/* Whether the node can be executed. */
+static bool can_run(const PapaNode *node, const PapaGraph *graph)
+{
+    bool can = node->op->forward || (node->op->is_view && node->op->is_view(node, graph));
+    for (int i = 0; i < node->n_in && can; i++)
+        can = !node->in[i] || node->in[i]->kind == PAPA_VALUE_CONSTANT || papa_type_is_float(node->in[i]->type);
+    for (int i = 0; i < node->n_out && can; i++)
+        can = !node->out[i] || !node->out[i]->has_shape || papa_type_is_float(node->out[i]->type);
+    return can;
+}
+
+/* Activations are floats: integers must be known by now. */
 static PapaStatus check_types(const PapaGraph *graph)
 {
     for (int k = 0; k < graph->n_nodes; k++) {
         PapaNode *node = graph->nodes[k];
         if (graph->opaque) {
-            if (!node->op->forward && !node->op->is_view)
+            if (!can_run(node, graph))
                 node->op = &papa_op_opaque;
             continue;
         }

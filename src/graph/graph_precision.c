@@ -5,6 +5,7 @@
 
 typedef struct Pass {
     PapaGraph *graph;
+    PapaElement element;   /* of activations: not PAPA_FLOAT32 */
     PapaNode **nodes;      /* the new order */
     int n_nodes;
     PapaValue **converted; /* by value index: its other form, made once for all readers; NULL: not made yet */
@@ -40,7 +41,7 @@ static PapaStatus other_form(Pass *pass, PapaValue **out, PapaValue *value)
     PapaValue *other = papa_graph_new_value(pass->graph, value->name, constant ? PAPA_VALUE_CONSTANT : PAPA_VALUE_ACTIVATION, value->type, &value->shape);
     if (!other)
         return PAPA_ERR_MEMORY;
-    other->element = value->element == PAPA_FLOAT32 ? PAPA_BFLOAT16 : PAPA_FLOAT32;
+    other->element = value->element == PAPA_FLOAT32 ? pass->element : PAPA_FLOAT32;
     other->channels_last = value->channels_last;
     other->fed = value->fed;
     other->data = value->data;
@@ -52,12 +53,12 @@ static PapaStatus other_form(Pass *pass, PapaValue **out, PapaValue *value)
 
 static PapaStatus convert_inputs(Pass *pass, PapaNode *node)
 {
-    unsigned float32 = node->op->float32 ? node->op->float32(node) : 0;
+    unsigned float32 = node->op->float32 && pass->element == PAPA_BFLOAT16 ? node->op->float32(node) : 0;
     PapaValue **in = PAPA_NEW_ARRAY(&pass->graph->arena, PapaValue *, node->n_in);
     if (!in)
         return PAPA_ERR_MEMORY;
     for (int i = 0; i < node->n_in; i++) {
-        PapaElement wanted = i < 32 && float32 >> i & 1 ? PAPA_FLOAT32 : PAPA_BFLOAT16;
+        PapaElement wanted = i < 32 && float32 >> i & 1 ? PAPA_FLOAT32 : pass->element;
         in[i] = node->in[i];
         if (in[i] && is_float(in[i]) && in[i]->element != wanted)
             PAPA_TRY(other_form(pass, &in[i], in[i]));
@@ -69,8 +70,9 @@ static PapaStatus convert_inputs(Pass *pass, PapaNode *node)
 static PapaStatus convert_outputs(Pass *pass)
 {
     PapaGraph *graph = pass->graph;
+    PapaElement wanted = pass->element == PAPA_FLOAT64 ? PAPA_FLOAT64 : PAPA_FLOAT32;
     for (int i = 0; i < graph->n_outputs; i++)
-        if (is_float(graph->outputs[i]) && graph->outputs[i]->element != PAPA_FLOAT32)
+        if (is_float(graph->outputs[i]) && graph->outputs[i]->kind != PAPA_VALUE_TENSOR && graph->outputs[i]->element != wanted)
             PAPA_TRY(other_form(pass, &graph->outputs[i], graph->outputs[i]));
     return PAPA_OK;
 }
@@ -82,10 +84,10 @@ PapaStatus papa_graph_precision(PapaGraph *graph, PapaElement element)
     for (int i = 0; i < graph->n_values; i++) {
         PapaValue *value = graph->values[i];
         if (value->kind == PAPA_VALUE_INPUT || value->kind == PAPA_VALUE_ACTIVATION)
-            value->element = PAPA_BFLOAT16;
+            value->element = element;
     }
     int most = graph->n_nodes + graph->n_values; /* a value is converted once */
-    Pass pass = {.graph = graph, .n_values = graph->n_values, .nodes = PAPA_NEW_ARRAY(&graph->arena, PapaNode *, most),
+    Pass pass = {.graph = graph, .element = element, .n_values = graph->n_values, .nodes = PAPA_NEW_ARRAY(&graph->arena, PapaNode *, most),
         .converted = PAPA_NEW_ARRAY(&graph->arena, PapaValue *, graph->n_values)};
     if (!pass.nodes || !pass.converted)
         return PAPA_ERR_MEMORY;

@@ -2,7 +2,7 @@
  *
  * The rows of src/ops/NAME.c stand in its table papa_ops_NAME, ended by a zeroed row; the build collects the tables. To add an operator, write
  * its row. Functions that are NULL have the meaning their comment gives. Rows describe operators for every device: forward and
- * backward reach kernels through PAPA_KERNEL and never touch the memory of a value themselves.
+ * backward reach kernels through PAPA_FORWARD_KERNEL and PAPA_KERNEL, and never touch the memory of a value themselves.
  *
  * Order of calls: init (once, when the file is read), role, shape, fold, layout, permute, then prepare for a device, then any number of
  * forward and backward calls from several workers at once, then release. */
@@ -85,7 +85,7 @@ struct PapaOp {
      * with shapes, before fusing. NULL: nothing that touches the node may be permuted. */
     void (*units)(const PapaNode *node, PapaUnits *units);
 
-    /* Inputs that are read as float32 even where activations are bfloat16, as bits 1 << i. NULL: none. Asked after fusing. */
+    /* Inputs that are read as float32 where activations are bfloat16, as bits 1 << i. NULL: none. Asked after fusing. */
     unsigned (*float32)(const PapaNode *node);
 
     /* Which values backward reads: PAPA_KEEP_* bits. NULL: none. Asked after fusing. */

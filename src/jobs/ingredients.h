@@ -2,12 +2,13 @@
  *
  * What a merged file says about itself, besides papa.normalization.* and the like, which it has from the first model (train/metadata.h):
  *   papa.kind          soup, aligned or ensemble
- *   papa.method        uniform, weights, lerp, slerp, task, ties, dare, dare-ties, stock, wise-ft, ema, greedy, pruned, learned, learned-tensors
+ *   papa.method        uniform, weights, lerp, slerp, task, ties, dare, dare-ties, stock, wise-ft, ema, greedy, pruned, learned, learned-tensors;
+ *                      of ensembles uniform or weights, and papa.ensemble: logits or probabilities
  *   papa.ingredients   a JSON array in the order given: {"file", "xxh3" (of the file's bytes, XXH3-128 as 32 hex digits; external data in order
  *                      of name behind it), "weight", "role": "base" for the base, "val.accuracy", "val.loss"}; file: the name without its folder
- *   papa.options       what else the method was told, as name=value, comma-separated
+ *   papa.options       what else the method was told, as name=value, comma-separated (weights=A:B:C where they are no weights in the result)
  *   papa.aligned       first, mean or cycle: the ingredients were aligned first
- *   papa.repaired      both, rescale, reshift; papa.recalibrated  true
+ *   papa.repaired      both, rescale, reshift; papa.recalibrated  true; papa.score.*  as in train/metadata.h
  * Other papa.* entries of the first model that no longer hold are taken away. */
 #ifndef PAPA_INGREDIENTS_H
 #define PAPA_INGREDIENTS_H
@@ -16,12 +17,15 @@
 #include "model/model.h"
 #include "onnx/pair.h"
 #include "soup/merge.h"
+#include "train/metadata.h"
 
 typedef struct PapaIngredients PapaIngredients;
 
 /* Pairs all with models[0]. base: NULL, or the last one of those below, index n. Borrows the models, which must outlive it. Errors: PAPA_ERR_MISMATCH: files
  * that don't pair, one given twice (by inode; a base may not be an ingredient either). */
 PapaStatus papa_ingredients_open(PapaIngredients **out, const PapaModel *const *models, int n, const PapaModel *base);
+/* Models that may be of different networks: for what asks neither for tensors nor for edits. */
+PapaStatus papa_ingredients_open_unpaired(PapaIngredients **out, const PapaModel *const *models, int n);
 void papa_ingredients_close(PapaIngredients *ingredients);
 
 int papa_ingredients_count(const PapaIngredients *ingredients); /* n, without the base */
@@ -57,8 +61,10 @@ typedef struct PapaIngredientView {
 } PapaIngredientView;
 PapaStatus papa_ingredients_replace(void *view, const Onnx__TensorProto *tensor, float *values, int64_t n);
 
-/* Sets papa.ingredients, and takes stale papa.* entries away. weights, val: n (+ 1 with a base), may be NULL; a NaN weight is left out, as is a val
- * that is NaN. Hashes the files: read them before (the page cache). */
+/* Sets papa.kind, papa.method and papa.ingredients, and takes stale papa.* entries away: in a list to be freed by the caller, or in an edit. weights,
+ * val: n (+ 1 with a base), may be NULL; a NaN weight is left out, as is a val that is NaN. Hashes the files. */
+PapaStatus papa_ingredients_metadata(PapaMetadata *out, const PapaIngredients *ingredients, const char *kind, const char *method, const double *weights,
+    const PapaScore *val);
 PapaStatus papa_ingredients_describe(const PapaIngredients *ingredients, PapaEdit *edit, const char *kind, const char *method, const double *weights,
     const PapaScore *val);
 

@@ -85,6 +85,16 @@ static int weight_type(const PapaModel *model, const Onnx__NodeProto *node)
     return ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT;
 }
 
+void papa_model_round_made(const PapaModel *model, const PapaParam *param, float *values)
+{
+    int type = weight_type(model, param->made_for);
+    for (int64_t i = 0; i < param->count; i++) {
+        double raw; /* room for any float type */
+        papa_floats_to_raw(&raw, type, &values[i], 1);
+        papa_raw_to_floats(&values[i], type, &raw, 1);
+    }
+}
+
 /* A new initializer, and the layer's node with one input more. */
 static PapaStatus add_bias(Export *x, const PapaParam *param, const float *values)
 {
@@ -177,12 +187,24 @@ static PapaStatus scale_input(Export *x, const PapaInputScale *scale)
 
 /* ---------------------------------------------------------------- all of it */
 
+static PapaStatus open_copies(Export *x)
+{
+    x->copies = PAPA_NEW_ARRAY(&x->arena, Onnx__NodeProto *, x->graph->n_node);
+    return x->copies ? PAPA_OK : PAPA_ERR_MEMORY;
+}
+
+static PapaStatus put_copies(Export *x)
+{
+    for (size_t i = 0; i < x->graph->n_node; i++)
+        if (x->copies[i])
+            PAPA_TRY(papa_edit_replace_node(x->edit, x->graph->node[i], (const Onnx__NodeProto *const *)&x->copies[i], 1));
+    return PAPA_OK;
+}
+
 static PapaStatus collect(Export *x, const float *store, const PapaInputScale *scale)
 {
     const PapaModel *model = x->model;
-    x->copies = PAPA_NEW_ARRAY(&x->arena, Onnx__NodeProto *, x->graph->n_node);
-    if (!x->copies)
-        return PAPA_ERR_MEMORY;
+    PAPA_TRY(open_copies(x));
     for (int i = 0; i < model->n_params; i++) {
         const PapaParam *param = &model->params[i];
         const float *values = store + param->offset;
@@ -195,10 +217,7 @@ static PapaStatus collect(Export *x, const float *store, const PapaInputScale *s
         PAPA_TRY(to_inference(x, i));
     if (scale)
         PAPA_TRY(scale_input(x, scale));
-    for (size_t i = 0; i < x->graph->n_node; i++)
-        if (x->copies[i])
-            PAPA_TRY(papa_edit_replace_node(x->edit, x->graph->node[i], (const Onnx__NodeProto *const *)&x->copies[i], 1));
-    return PAPA_OK;
+    return put_copies(x);
 }
 
 PapaStatus papa_model_edit(PapaEdit **out, const PapaModel *model, const float *store, const PapaInputScale *scale)
@@ -213,4 +232,27 @@ PapaStatus papa_model_edit(PapaEdit **out, const PapaModel *model, const float *
     }
     *out = x.edit;
     return PAPA_OK;
+}
+
+static PapaStatus collect_params(Export *x, const float *store, const float *before)
+{
+    const PapaModel *model = x->model;
+    PAPA_TRY(open_copies(x));
+    for (int i = 0; i < model->n_params; i++) {
+        const PapaParam *param = &model->params[i];
+        const float *values = store + param->offset;
+        if (!param->tensor)
+            PAPA_TRY(add_bias(x, param, values));
+        else if (memcmp(values, before + param->offset, (size_t)param->count * sizeof *values) != 0)
+            PAPA_TRY(papa_edit_set_tensor(x->edit, param->tensor, values, param->count));
+    }
+    return put_copies(x);
+}
+
+PapaStatus papa_model_edit_params(PapaEdit *edit, const PapaModel *model, const float *store, const float *before)
+{
+    Export x = {.edit = edit, .model = model, .graph = papa_onnx_graph(model->onnx)};
+    PapaStatus status = collect_params(&x, store, before);
+    papa_arena_free(&x.arena);
+    return status;
 }

@@ -24,12 +24,23 @@ PapaStatus papa_model_open(PapaModel **out, const char *path)
     return PAPA_OK;
 }
 
+PapaStatus papa_model_share(PapaModel **out, const PapaModel *model)
+{
+    PapaModel *other = calloc(1, sizeof *other);
+    if (!other)
+        return papa_fail_memory(sizeof *other, "a model");
+    *other = (PapaModel){.onnx = model->onnx, .shares_onnx = true};
+    *out = other;
+    return PAPA_OK;
+}
+
 void papa_model_close(PapaModel *model)
 {
     if (!model)
         return;
     papa_arena_free(&model->arena);
-    papa_onnx_close(model->onnx);
+    if (!model->shares_onnx)
+        papa_onnx_close(model->onnx);
     free(model);
 }
 
@@ -128,6 +139,11 @@ static PapaStatus find_logits(PapaHead *head, const Onnx__GraphProto *graph)
     head->logits = maker->input[0];
     return axis == 1 || axis == -1 ? PAPA_OK
                                    : papa_fail(PAPA_ERR_UNSUPPORTED, "%s: a final softmax over axis %lld is no classifier's", papa_node_label(maker), (long long)axis);
+}
+
+PapaStatus papa_model_find_logits(PapaHead *head, const PapaModel *model)
+{
+    return find_logits(head, papa_onnx_graph(model->onnx));
 }
 
 /* Arithmetic on the input as it comes is a normalisation. */
@@ -331,7 +347,8 @@ static PapaStatus select_trained(PapaModel *model, const PapaModelSelection *sel
 PapaStatus papa_model_find_params(PapaModel *model, const char *const *outputs, int n_outputs, const PapaModelSelection *selection)
 {
     PapaGraph *graph = NULL;
-    PAPA_TRY(papa_graph_read(&graph, model->onnx, &(PapaGraphOptions){.mode = PAPA_MODE_TRAIN, .outputs = outputs, .n_outputs = n_outputs}));
+    PAPA_TRY(papa_graph_read(&graph, model->onnx, &(PapaGraphOptions){.mode = selection->cut ? PAPA_MODE_INFER : PAPA_MODE_TRAIN, .outputs = outputs,
+        .n_outputs = n_outputs, .opaque = selection->cut}));
     PapaStatus status = PAPA_OK;
     model->n_params = 0;
     model->has_statistics = false;
@@ -352,7 +369,7 @@ out:
 PapaStatus papa_model_select(PapaModel *model, const PapaModelSelection *selection)
 {
     papa_arena_free(&model->arena);
-    *model = (PapaModel){.onnx = model->onnx};
+    *model = (PapaModel){.onnx = model->onnx, .shares_onnx = model->shares_onnx};
     PAPA_TRY(papa_model_head(&model->head, model, selection->output));
     PAPA_TRY(papa_model_find_params(model, &model->head.logits, 1, selection));
     if (model->store.n_trained)

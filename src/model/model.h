@@ -49,6 +49,7 @@ typedef struct PapaHead {
 
 struct PapaModel {
     PapaOnnx *onnx;
+    bool shares_onnx;           /* it belongs to another model */
     PapaArena arena;            /* of the table */
     PapaHead head;
     PapaParam *params;
@@ -63,8 +64,12 @@ typedef struct PapaModelSelection {
     const char *train, *freeze; /* comma-separated shell patterns of tensor names, NULL: all; freeze wins */
     bool freeze_bn;             /* BatchNormalization's tensors are not trained, its statistics not updated */
     bool decay_all;             /* false: normalisation tensors and biases stand behind n_decayed */
+    bool cut;                   /* nodes that are not understood are cut out (papa_graph_cut), of networks in inference; compile with `cut` too */
     bool make_biases;           /* a bias for each layer that REPAIR corrects and that has none: frozen at 0 in training */
 } PapaModelSelection;
+
+/* Another handle on a model's file, with a table and a selection of its own. model must outlive it. */
+PapaStatus papa_model_share(PapaModel **out, const PapaModel *model);
 
 /* Finds the classifier and the parameters, and lays out the store. May be called again to change the selection; stores made before are then void.
  * Errors: as papa_graph_read; PAPA_ERR_ARGUMENT when a pattern matches nothing or the selection leaves nothing to train, PAPA_ERR_MISMATCH when
@@ -83,6 +88,10 @@ PapaStatus papa_model_init_params(const PapaModel *model, float *store, uint64_t
 
 PapaStatus papa_model_head(PapaHead *out, const PapaModel *model, const char *output_name);
 
+/* The part of it that asks only what makes head->output: logits, softmax, softmax_axis, squashed. Errors: PAPA_ERR_UNSUPPORTED (a softmax over
+ * another axis). */
+PapaStatus papa_model_find_logits(PapaHead *head, const PapaModel *model);
+
 /* ---------------------------------------------------------------- export */
 
 /* The input's normalisation, as Mul and Add in front of the network: per channel x * scale + shift. */
@@ -95,5 +104,12 @@ typedef struct PapaInputScale {
  * training could change), BatchNormalization with one output and running statistics, Dropout without effect; scale: NULL: the
  * network expects normalised images, as it did in training. Metadata is the caller's. */
 PapaStatus papa_model_edit(PapaEdit **out, const PapaModel *model, const float *store, const PapaInputScale *scale);
+
+/* The part of it that leaves the graph as it is: to an edit of the model's file, the parameters whose values in store are not those in before, to the last
+ * bit, and a bias for each layer that store has one for where the file has none. */
+PapaStatus papa_model_edit_params(PapaEdit *edit, const PapaModel *model, const float *store, const float *before);
+
+/* Rounds the values of a bias that the file lacks to the type that they would be written in. */
+void papa_model_round_made(const PapaModel *model, const PapaParam *param, float *values);
 
 #endif

@@ -4,6 +4,7 @@
 #include "model/plan.h"
 #include "onnx/half.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -144,13 +145,18 @@ static PapaStatus upload_constant(PapaDevice *dev, void *to, const PapaValue *va
     size_t bytes = (size_t)papa_value_bytes(value);
     if (value->element == PAPA_FLOAT32)
         return papa_device_upload(dev, to, value->data, bytes);
-    uint16_t *narrow = malloc(bytes);
-    if (!narrow && bytes)
+    void *other = malloc(bytes + 1);
+    if (!other)
         return papa_fail_memory(bytes, value->name);
-    for (size_t i = 0; i < bytes / sizeof *narrow; i++)
-        narrow[i] = papa_float_to_bfloat16(((const float *)value->data)[i]);
-    PapaStatus status = papa_device_upload(dev, to, narrow, bytes);
-    free(narrow);
+    for (int64_t i = 0; i < papa_shape_count(&value->shape); i++) {
+        const float number = ((const float *)value->data)[i];
+        if (value->element == PAPA_FLOAT64)
+            ((double *)other)[i] = (double)number;
+        else
+            ((uint16_t *)other)[i] = papa_float_to_bfloat16(number);
+    }
+    PapaStatus status = papa_device_upload(dev, to, other, bytes);
+    free(other);
     return status;
 }
 
@@ -180,34 +186,50 @@ static PapaStatus check_outputs(const PapaNet *net)
     return PAPA_OK;
 }
 
-static PapaStatus compile(PapaNet *net, const PapaNetOptions *options, const PapaTap *taps, int n_taps, PapaDevice *dev)
+static PapaStatus read_graph(PapaNet *net, const PapaNetOptions *options)
 {
-    PapaGraphOptions how = {
+    return papa_graph_read(&net->graph, net->model->onnx, &(PapaGraphOptions){
         .mode = options->mode,
         .frozen_stats = net->model->frozen_statistics,
         .no_dropout = options->no_dropout,
+        .opaque = options->cut,
         .outputs = options->outputs ? options->outputs : (const char *const[]){net->model->head.logits},
         .n_outputs = options->outputs ? options->n_outputs : 1,
-    };
-    PapaShape image_shape;
-    if (!options->input_shapes)
-        PAPA_TRY(input_shape(&image_shape, net->model, options));
-    PAPA_TRY(papa_graph_read(&net->graph, net->model->onnx, &how));
-    PAPA_TRY(bind_params(net));
-    if (!options->input_shapes && net->graph->n_inputs != 1)
-        return papa_fail(PAPA_ERR_UNSUPPORTED, "%s: has %d inputs, expected one", papa_onnx_path(net->model->onnx), net->graph->n_inputs);
-    PAPA_TRY(papa_graph_infer(net->graph, options->input_shapes ? options->input_shapes : &image_shape));
+    });
+}
+
+/* To the graph as it will be executed. */
+static PapaStatus finish_graph(PapaNet *net, const PapaShape *input_shapes, bool cut, const PapaTap *taps, int n_taps, PapaElement element)
+{
+    PAPA_TRY(papa_graph_infer(net->graph, input_shapes));
+    if (cut)
+        PAPA_TRY(papa_graph_cut(net->graph));
     PAPA_TRY(set_taps(net, taps, n_taps));
     PAPA_TRY(papa_graph_layout(net->graph));
     PAPA_TRY(papa_graph_fuse(net->graph));
-    PAPA_TRY(papa_graph_precision(net->graph, dev->element));
+    PAPA_TRY(papa_graph_precision(net->graph, element));
     mark_views(net->graph);
-    PAPA_TRY(check_outputs(net));
+    return check_outputs(net);
+}
+
+static PapaStatus compile(PapaNet *net, const PapaNetOptions *options, const PapaTap *taps, int n_taps, PapaDevice *dev)
+{
+    const char *path = papa_onnx_path(net->model->onnx);
+    PapaShape image_shape;
+    if (dev->kind == PAPA_REFERENCE && options->mode != PAPA_MODE_INFER)
+        return papa_fail(PAPA_ERR_UNSUPPORTED, "%s: the reference device runs networks in inference only", path);
+    if (!options->input_shapes)
+        PAPA_TRY(input_shape(&image_shape, net->model, options));
+    PAPA_TRY(read_graph(net, options));
+    PAPA_TRY(bind_params(net));
+    if (!options->input_shapes && net->graph->n_inputs != 1)
+        return papa_fail(PAPA_ERR_UNSUPPORTED, "%s: has %d inputs, expected one", path, net->graph->n_inputs);
+    PAPA_TRY(finish_graph(net, options->input_shapes ? options->input_shapes : &image_shape, options->cut, taps, n_taps, dev->element));
     PapaStatus status = prepare_nodes(net, dev);
     if (status == PAPA_OK)
         status = papa_plan_make(&net->plan, net->graph, net->model, options->separate_blocks);
     if (status != PAPA_OK)
-        return papa_fail_in(status, "%s", papa_onnx_path(net->model->onnx));
+        return papa_fail_in(status, "%s", path);
     PAPA_TRY(index_taps(net, taps, n_taps));
     return upload_constants(net, dev);
 }
@@ -251,6 +273,26 @@ void papa_net_free(PapaNet *net, PapaDevice *dev)
 bool papa_net_input_channels_last(const PapaNet *net)
 {
     return net->graph->inputs[0]->channels_last;
+}
+
+int papa_net_inputs(const PapaNet *net)
+{
+    return net->graph->n_inputs;
+}
+
+int papa_net_outputs(const PapaNet *net)
+{
+    return net->graph->n_outputs;
+}
+
+PapaShape papa_net_input_shape(const PapaNet *net, int i)
+{
+    return net->graph->inputs[i]->shape;
+}
+
+const char *papa_net_output_name(const PapaNet *net, int i)
+{
+    return net->graph->outputs[i]->name;
 }
 
 PapaShape papa_net_output_shape(const PapaNet *net, int i)
@@ -365,6 +407,12 @@ float *papa_net_output(const PapaNet *net, PapaWorker *worker, int i)
     const PapaValue *output = net->graph->outputs[i];
     PapaPlacement at = net->plan.values[output->index];
     return at.where == PAPA_IN_CONSTANTS ? (float *)((char *)net->constants + at.offset) : arena_value(net->plan.values, output, worker);
+}
+
+double *papa_net_output_double(const PapaNet *net, PapaWorker *worker, int i)
+{
+    assert(worker->dev->kind == PAPA_REFERENCE);
+    return (void *)papa_net_output(net, worker, i);
 }
 
 float *papa_net_output_grad(const PapaNet *net, PapaWorker *worker)

@@ -21,15 +21,21 @@ typedef struct PapaNetOptions {
     const char *const *outputs; /* values to compute; NULL: the model's logits. outputs[0] is what the loss is taken on */
     int n_outputs;
     bool no_dropout;
+    bool cut;                   /* as the model was selected: see papa_graph_cut for the net's inputs and outputs then. input_shapes: of the file's inputs */
     bool separate_blocks;       /* for tests: no two values share an address, and guards stand between them */
 } PapaNetOptions;
 
-/* dev is used to make kernel plans and to hold constants; the net must be freed with a device of the same kind. Plans depend on dev->n_threads. */
+/* dev is used to make kernel plans and to hold constants; the net must be freed with a device of the same kind. Plans depend on dev->n_threads (on a
+ * reference device they don't). A reference device takes PAPA_MODE_INFER only: PAPA_ERR_UNSUPPORTED. */
 PapaStatus papa_net_compile(PapaNet **out, const PapaModel *model, const PapaNetOptions *options, PapaDevice *dev);
 void papa_net_free(PapaNet *net, PapaDevice *dev);
 
 bool papa_net_input_channels_last(const PapaNet *net); /* order that the input buffer wants */
+int papa_net_inputs(const PapaNet *net);
+int papa_net_outputs(const PapaNet *net);
+PapaShape papa_net_input_shape(const PapaNet *net, int i); /* in the order of axes that its buffer wants */
 PapaShape papa_net_output_shape(const PapaNet *net, int i); /* as computed; logits (N, classes) */
+const char *papa_net_output_name(const PapaNet *net, int i); /* the value's in the file */
 size_t papa_net_arena_bytes(const PapaNet *net);
 /* Bytes that a forward pass, and in a TRAIN net a backward pass, move between memory and the nodes: each node's inputs and outputs once forward;
  * gradients, and what backward keeps, once backward. */
@@ -46,6 +52,7 @@ void *papa_worker_arena(const PapaWorker *worker, size_t *bytes);
 PapaReal *papa_net_input(const PapaNet *net, PapaWorker *worker);              /* write the batch here before forward */
 PapaReal *papa_net_input_at(const PapaNet *net, PapaWorker *worker, int i, bool *channels_last); /* of a net with several inputs */
 float *papa_net_output(const PapaNet *net, PapaWorker *worker, int i);      /* read after forward; float32 */
+double *papa_net_output_double(const PapaNet *net, PapaWorker *worker, int i); /* of a worker on a reference device, instead */
 float *papa_net_output_grad(const PapaNet *net, PapaWorker *worker);        /* d loss / d outputs[0]: write before backward */
 
 /* params: store.n_total floats on the device; running statistics are updated in it by TRAIN and CALIBRATE nets.

@@ -34,6 +34,16 @@ static inline const Onnx__GraphProto *papa_onnx_graph(const PapaOnnx *onnx)
     return papa_onnx_model(onnx)->graph;
 }
 
+/* A file that a model lies in. */
+typedef struct PapaOnnxFile {
+    const char *path;
+    const unsigned char *data; /* mapped; NULL: empty */
+    size_t bytes;
+} PapaOnnxFile;
+
+/* The file itself, then those of external data in order of name. The list lies in the arena. */
+PapaStatus papa_onnx_files(PapaOnnxFile **out, int *n, PapaArena *arena, const PapaOnnx *onnx);
+
 /* The tensor type that an input or output is declared to have; NULL: none, or a sequence, map, ... */
 static inline const Onnx__TypeProto__Tensor *papa_tensor_type(const Onnx__ValueInfoProto *info)
 {
@@ -164,6 +174,10 @@ typedef PapaStatus papa_tensor_fill_fn(void *context, void *to, int64_t first, i
  * tensor again asks again and must get the same. Tensors of equal size and type with the same fill and context (not NULL) are
  * stored once where they are external. context must outlive the edit. Errors: as papa_edit_set_tensor. */
 PapaStatus papa_edit_set_tensor_from(PapaEdit *edit, const Onnx__TensorProto *tensor, papa_tensor_fill_fn *fill, void *context);
+
+/* The elements that a float tensor of the model will have when the edit is written, as papa_tensor_read_float gives them. Those that are produced while the
+ * file is written are produced. Errors: as papa_tensor_read_float, and those of the producer. */
+PapaStatus papa_edit_read_float(const PapaEdit *edit, const Onnx__TensorProto *tensor, float *to, int64_t n);
 
 /* Adds an initializer of this type (a float type) at the end of the list; in an IR 3 model also a graph input. Errors:
  * PAPA_ERR_ARGUMENT (an initializer, graph input or node's output has this name and was not removed; no float type). */

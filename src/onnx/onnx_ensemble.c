@@ -142,7 +142,7 @@ static PapaStatus check_inputs(const PapaMember *a, const PapaMember *b)
     for (size_t i = 0; i < h->n_input; i++) {
         const Onnx__ValueInfoProto *mine = find_value(g->input, g->n_input, h->input[i]->name);
         if (!mine)
-            return papa_fail(PAPA_ERR_MISMATCH, "%s has an input '%s', %s has none", b->path, h->input[i]->name, a->path);
+            return papa_fail(PAPA_ERR_MISMATCH, "%s has an input '%s', %s has none of that name", b->path, h->input[i]->name, a->path);
         if (!types_fit(mine->type, h->input[i]->type))
             return papa_fail(PAPA_ERR_MISMATCH, "input '%s' has not the same type and shape in %s and %s", mine->name, a->path, b->path);
     }

@@ -66,6 +66,7 @@ struct PapaOnnx {
     size_t n_records, records_capacity;
 
     PapaMapped *externals; /* each location mapped once */
+    const char **external_paths;
     size_t n_externals, externals_capacity;
     PapaNameMap locations; /* location -> index into externals */
 };

@@ -127,6 +127,7 @@ void papa_onnx_close(PapaOnnx *onnx)
     for (size_t i = 0; i < onnx->n_externals; i++)
         papa_file_unmap(&onnx->externals[i]);
     free(onnx->externals);
+    free(onnx->external_paths);
     free(onnx->records);
     papa_name_map_free(&onnx->locations);
     papa_file_unmap(&onnx->file);
@@ -137,6 +138,25 @@ void papa_onnx_close(PapaOnnx *onnx)
 const char *papa_onnx_path(const PapaOnnx *onnx)
 {
     return onnx->path;
+}
+
+static int by_path(const void *a, const void *b)
+{
+    return strcmp(((const PapaOnnxFile *)a)->path, ((const PapaOnnxFile *)b)->path);
+}
+
+PapaStatus papa_onnx_files(PapaOnnxFile **out, int *n, PapaArena *arena, const PapaOnnx *onnx)
+{
+    PapaOnnxFile *files = PAPA_NEW_ARRAY(arena, PapaOnnxFile, onnx->n_externals + 1);
+    if (!files)
+        return PAPA_ERR_MEMORY;
+    files[0] = (PapaOnnxFile){onnx->path, onnx->file.data, onnx->file.size};
+    for (size_t i = 0; i < onnx->n_externals; i++)
+        files[i + 1] = (PapaOnnxFile){onnx->external_paths[i], onnx->externals[i].data, onnx->externals[i].size};
+    qsort(files + 1, onnx->n_externals, sizeof *files, by_path);
+    *out = files;
+    *n = (int)onnx->n_externals + 1;
+    return PAPA_OK;
 }
 
 const Onnx__ModelProto *papa_onnx_model(const PapaOnnx *onnx)

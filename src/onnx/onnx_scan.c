@@ -253,6 +253,10 @@ static PapaStatus map_location(PapaOnnx *onnx, const char *location, const PapaM
             if (!externals)
                 return papa_fail_memory(capacity * sizeof *externals, "external files");
             onnx->externals = externals;
+            const char **paths = realloc(onnx->external_paths, capacity * sizeof *paths);
+            if (!paths)
+                return papa_fail_memory(capacity * sizeof *paths, "external files");
+            onnx->external_paths = paths;
             onnx->externals_capacity = capacity;
         }
         const char *slash = strrchr(onnx->path, '/');
@@ -262,6 +266,7 @@ static PapaStatus map_location(PapaOnnx *onnx, const char *location, const PapaM
             return PAPA_ERR_MEMORY;
         PAPA_TRY(papa_name_map_add(&onnx->locations, location, (int64_t)onnx->n_externals, NULL));
         onnx->externals[onnx->n_externals] = (PapaMapped){0};
+        onnx->external_paths[onnx->n_externals] = path;
         PapaStatus status = papa_file_map(&onnx->externals[onnx->n_externals++], path);
         if (status)
             return papa_fail_in(status == PAPA_ERR_IO ? PAPA_ERR_FORMAT : status, "external file");

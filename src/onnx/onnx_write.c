@@ -417,6 +417,21 @@ PapaStatus papa_edit_raw(PapaRaw *out, const PapaEdit *edit, uint32_t index)
     return PAPA_OK;
 }
 
+PapaStatus papa_edit_read_float(const PapaEdit *edit, const Onnx__TensorProto *tensor, float *to, int64_t n)
+{
+    int64_t index = papa_tensor_index(edit->onnx, tensor);
+    if (index < 0 || !papa_edit_sets(edit, (size_t)index) || !papa_type_is_float(tensor->data_type))
+        return papa_tensor_read_float(edit->onnx, tensor, to, n);
+    if (n != papa_tensor_count(tensor))
+        return papa_fail(PAPA_ERR_MISMATCH, "%s: has %lld elements, %lld asked for", papa_tensor_label(tensor), (long long)papa_tensor_count(tensor),
+            (long long)n);
+    PapaRaw raw;
+    PAPA_TRY(papa_edit_raw(&raw, edit, (uint32_t)index));
+    papa_raw_to_floats(to, tensor->data_type, raw.data, n);
+    free(raw.owned);
+    return PAPA_OK;
+}
+
 /* ---------------------------------------------------------------- files */
 
 void papa_assembly_free(PapaAssembly *assembly)

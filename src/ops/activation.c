@@ -247,7 +247,7 @@ static PapaStatus activation_forward(const PapaNode *node, const PapaRun *run)
 {
     const Activation *t = node->attrs;
     const int64_t n = papa_shape_count(&node->in[0]->shape);
-    return PAPA_KERNEL(run->dev, papa_unary_fwd)(run->dev, t->f, papa_out(run, node, 0), papa_in(run, node, 0), n, t->a, t->b);
+    return PAPA_FORWARD_KERNEL(run->dev, papa_unary_fwd)(run->dev, t->f, papa_out(run, node, 0), papa_in(run, node, 0), n, t->a, t->b);
 }
 
 static PapaStatus activation_backward(const PapaNode *node, const PapaRun *run)

@@ -149,7 +149,7 @@ static unsigned arithmetic_keeps(const PapaNode *node, const PapaGraph *graph)
 static PapaStatus arithmetic_forward(const PapaNode *node, const PapaRun *run)
 {
     const PapaWalk walk = walk_of(node, &node->in[0]->shape, &node->in[1]->shape);
-    return PAPA_KERNEL(run->dev, papa_binary_fwd)(run->dev, ((const Arithmetic *)node->attrs)->f, papa_out(run, node, 0),
+    return PAPA_FORWARD_KERNEL(run->dev, papa_binary_fwd)(run->dev, ((const Arithmetic *)node->attrs)->f, papa_out(run, node, 0),
         papa_in(run, node, 0), papa_in(run, node, 1), &walk, node->relu);
 }
 
@@ -184,10 +184,10 @@ static PapaStatus sum_forward(const PapaNode *node, const PapaRun *run)
     const PapaShape *shape = &node->out[0]->shape;
     PapaReal *y = papa_out(run, node, 0);
     const PapaWalk first = walk_of(node, &node->in[0]->shape, shape);
-    PAPA_TRY(PAPA_KERNEL(run->dev, papa_spread)(run->dev, y, papa_in(run, node, 0), &first, 1, false));
+    PAPA_TRY(PAPA_FORWARD_KERNEL(run->dev, papa_spread)(run->dev, y, papa_in(run, node, 0), &first, 1, false));
     for (int i = 1; i < node->n_in; i++) {
         const PapaWalk walk = walk_of(node, shape, &node->in[i]->shape);
-        PAPA_TRY(PAPA_KERNEL(run->dev, papa_binary_fwd)(run->dev, PAPA_BINARY_ADD, y, y, papa_in(run, node, i), &walk, false));
+        PAPA_TRY(PAPA_FORWARD_KERNEL(run->dev, papa_binary_fwd)(run->dev, PAPA_BINARY_ADD, y, y, papa_in(run, node, i), &walk, false));
     }
     return PAPA_OK;
 }

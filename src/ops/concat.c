@@ -121,7 +121,7 @@ static PapaStatus concat_forward(const PapaNode *node, const PapaRun *run)
     for (int i = 0; i < node->n_in; i++, y = papa_at(run->dev, y, width)) {
         PapaRegion region = concat_slab(node, i, &width);
         if (papa_shape_count(&node->in[i]->shape))
-            PAPA_TRY(PAPA_KERNEL(run->dev, papa_copy)(run->dev, y, papa_in(run, node, i), &region, false));
+            PAPA_TRY(PAPA_FORWARD_KERNEL(run->dev, papa_copy)(run->dev, y, papa_in(run, node, i), &region, false));
     }
     return PAPA_OK;
 }
@@ -235,7 +235,7 @@ static PapaStatus split_forward(const PapaNode *node, const PapaRun *run)
     for (int i = 0; i < node->n_out; i++, x = papa_at(run->dev, x, width)) {
         PapaRegion region = papa_region_reversed(split_slab(node, i, &width));
         if (papa_has_out(node, i) && papa_shape_count(&node->out[i]->shape))
-            PAPA_TRY(PAPA_KERNEL(run->dev, papa_copy)(run->dev, papa_out(run, node, i), x, &region, false));
+            PAPA_TRY(PAPA_FORWARD_KERNEL(run->dev, papa_copy)(run->dev, papa_out(run, node, i), x, &region, false));
     }
     return PAPA_OK;
 }

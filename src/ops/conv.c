@@ -162,14 +162,14 @@ static PapaStatus conv_prepare(PapaNode *node, const PapaGraph *graph, PapaDevic
     desc.bias = papa_has_in(node, 2);
     desc.relu = node->relu;
     PapaConv *conv;
-    PapaStatus status = PAPA_KERNEL(dev, papa_conv_create)(dev, &conv, &desc, training);
+    PapaStatus status = PAPA_FORWARD_KERNEL(dev, papa_conv_create)(dev, &conv, &desc, training);
     if (status != PAPA_OK)
         return papa_fail_in(status, "%s", node->label);
     node->plan = conv;
-    node->forward_workspace_bytes = PAPA_KERNEL(dev, papa_conv_workspace)(conv, PAPA_CONV_FWD);
+    node->forward_workspace_bytes = PAPA_FORWARD_KERNEL(dev, papa_conv_workspace)(conv, PAPA_CONV_FWD);
     if (training) {
-        size_t data = PAPA_KERNEL(dev, papa_conv_workspace)(conv, PAPA_CONV_BWD_DATA);
-        size_t weights = PAPA_KERNEL(dev, papa_conv_workspace)(conv, PAPA_CONV_BWD_WEIGHTS);
+        size_t data = PAPA_FORWARD_KERNEL(dev, papa_conv_workspace)(conv, PAPA_CONV_BWD_DATA);
+        size_t weights = PAPA_FORWARD_KERNEL(dev, papa_conv_workspace)(conv, PAPA_CONV_BWD_WEIGHTS);
         node->backward_workspace_bytes = data > weights ? data : weights;
     }
     return PAPA_OK;
@@ -177,13 +177,13 @@ static PapaStatus conv_prepare(PapaNode *node, const PapaGraph *graph, PapaDevic
 
 static void conv_release(PapaNode *node, PapaDevice *dev)
 {
-    PAPA_KERNEL(dev, papa_conv_free)(node->plan);
+    PAPA_FORWARD_KERNEL(dev, papa_conv_free)(node->plan);
     node->plan = NULL;
 }
 
 static PapaStatus conv_forward(const PapaNode *node, const PapaRun *run)
 {
-    return PAPA_KERNEL(run->dev, papa_conv_fwd)(run->dev, node->plan, papa_out(run, node, 0), papa_in(run, node, 0), papa_in(run, node, 1),
+    return PAPA_FORWARD_KERNEL(run->dev, papa_conv_fwd)(run->dev, node->plan, papa_out(run, node, 0), papa_in(run, node, 0), papa_in(run, node, 1),
         papa_in(run, node, 2), papa_forward_workspace(run, node));
 }
 

@@ -5,7 +5,7 @@
 static PapaStatus convert_forward(const PapaNode *node, const PapaRun *run)
 {
     const PapaValue *x = node->in[0], *y = node->out[0];
-    return PAPA_KERNEL(run->dev, papa_convert)(run->dev, papa_out(run, node, 0), y->element, papa_in(run, node, 0), x->element,
+    return PAPA_FORWARD_KERNEL(run->dev, papa_convert)(run->dev, papa_out(run, node, 0), y->element, papa_in(run, node, 0), x->element,
         papa_shape_count(&y->shape), false);
 }
 

@@ -102,7 +102,7 @@ static PapaStatus gather_forward(const PapaNode *node, const PapaRun *run)
 {
     int64_t outer, n_rows, inner;
     gather_sizes(node, &outer, &n_rows, &inner);
-    return PAPA_KERNEL(run->dev, papa_gather_fwd)(run->dev, papa_out(run, node, 0), papa_in(run, node, 0), node->plan, outer, n_rows,
+    return PAPA_FORWARD_KERNEL(run->dev, papa_gather_fwd)(run->dev, papa_out(run, node, 0), papa_in(run, node, 0), node->plan, outer, n_rows,
         ((const GatherAttrs *)node->attrs)->n, inner);
 }
 
@@ -179,7 +179,7 @@ static PapaStatus expand_fold(PapaNode *node, PapaGraph *graph)
 static PapaStatus expand_forward(const PapaNode *node, const PapaRun *run)
 {
     PapaRegion region = expand_region(node);
-    return PAPA_KERNEL(run->dev, papa_copy)(run->dev, papa_out(run, node, 0), papa_in(run, node, 0), &region, false);
+    return PAPA_FORWARD_KERNEL(run->dev, papa_copy)(run->dev, papa_out(run, node, 0), papa_in(run, node, 0), &region, false);
 }
 
 static PapaStatus expand_backward(const PapaNode *node, const PapaRun *run)

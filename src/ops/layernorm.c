@@ -125,7 +125,7 @@ static bool has_statistics(const PapaNode *node)
 static PapaStatus layernorm_prepare(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
 {
     const PapaLayerNorm ln = layernorm_of(node);
-    const size_t statistics_bytes = (size_t)ln.rows * 2 * sizeof(float);
+    const size_t statistics_bytes = (size_t)ln.rows * 2 * papa_element_bytes(papa_float_element(dev));
     const bool training = graph->mode == PAPA_MODE_TRAIN;
     node->forward_workspace_bytes = !training && has_statistics(node) ? statistics_bytes : 0;
     node->backward_workspace_bytes = training ? PAPA_KERNEL(dev, papa_layernorm_workspace)(ln.rows, ln.D) : 0;
@@ -137,13 +137,14 @@ static PapaStatus layernorm_forward(const PapaNode *node, const PapaRun *run)
 {
     const PapaLayerNorm ln = layernorm_of(node);
     const bool training = run->graph->mode == PAPA_MODE_TRAIN;
-    float *mean = training ? papa_kept(run, node) : has_statistics(node) ? papa_forward_workspace(run, node) : NULL;
-    float *statistics[] = {[MEAN] = mean, [RSTD] = mean ? mean + ln.rows : NULL};
-    PAPA_TRY(PAPA_KERNEL(run->dev, papa_layernorm_fwd)(run->dev, &ln, papa_out(run, node, Y), statistics[MEAN], statistics[RSTD],
+    const PapaElement element = papa_float_element(run->dev);
+    char *mean = training ? papa_kept(run, node) : has_statistics(node) ? papa_forward_workspace(run, node) : NULL;
+    void *statistics[] = {[MEAN] = mean, [RSTD] = mean ? mean + ln.rows * (int64_t)papa_element_bytes(element) : NULL};
+    PAPA_TRY(PAPA_FORWARD_KERNEL(run->dev, papa_layernorm_fwd)(run->dev, &ln, papa_out(run, node, Y), statistics[MEAN], statistics[RSTD],
         papa_in(run, node, X), papa_in(run, node, SCALE), papa_has_in(node, SHIFT) ? papa_in(run, node, SHIFT) : NULL));
     for (int i = MEAN; i <= RSTD && !training; i++) /* in training nobody reads them */
         if (papa_has_out(node, i))
-            PAPA_TRY(PAPA_KERNEL(run->dev, papa_convert)(run->dev, papa_out(run, node, i), node->out[i]->element, statistics[i], PAPA_FLOAT32,
+            PAPA_TRY(PAPA_FORWARD_KERNEL(run->dev, papa_convert)(run->dev, papa_out(run, node, i), node->out[i]->element, statistics[i], element,
                 ln.rows, false));
     return PAPA_OK;
 }

@@ -29,8 +29,8 @@ typedef struct Product {
 
 static void product_release(Product *product, PapaDevice *dev)
 {
-    PAPA_KERNEL(dev, papa_matmul_free)(product->first);
-    PAPA_KERNEL(dev, papa_matmul_free)(product->next);
+    PAPA_FORWARD_KERNEL(dev, papa_matmul_free)(product->first);
+    PAPA_FORWARD_KERNEL(dev, papa_matmul_free)(product->next);
     *product = (Product){0};
 }
 
@@ -49,18 +49,18 @@ static PapaStatus product_create(Product *product, PapaDevice *dev, PapaMatmulDe
         desc.stride_b = inner->b;
         desc.stride_c = inner->c;
     }
-    PAPA_TRY(PAPA_KERNEL(dev, papa_matmul_create)(dev, &product->first, &desc));
+    PAPA_TRY(PAPA_FORWARD_KERNEL(dev, papa_matmul_create)(dev, &product->first, &desc));
     if (adds) {
         desc.beta = 1;
-        PAPA_TRY(PAPA_KERNEL(dev, papa_matmul_create)(dev, &product->next, &desc));
+        PAPA_TRY(PAPA_FORWARD_KERNEL(dev, papa_matmul_create)(dev, &product->next, &desc));
     }
     return PAPA_OK;
 }
 
 static size_t product_workspace(const Product *product, PapaDevice *dev)
 {
-    size_t first = product->first ? PAPA_KERNEL(dev, papa_matmul_workspace)(product->first) : 0;
-    size_t next = product->next ? PAPA_KERNEL(dev, papa_matmul_workspace)(product->next) : 0;
+    size_t first = product->first ? PAPA_FORWARD_KERNEL(dev, papa_matmul_workspace)(product->first) : 0;
+    size_t next = product->next ? PAPA_FORWARD_KERNEL(dev, papa_matmul_workspace)(product->next) : 0;
     return first > next ? first : next;
 }
 
@@ -83,7 +83,7 @@ static PapaStatus product_run(const Product *product, PapaDevice *dev, void *c, 
             add |= i && !axis->c; /* another product has gone into this one before */
         }
         assert(!add || product->next);
-        PAPA_TRY(PAPA_KERNEL(dev, papa_matmul_run)(dev, add ? product->next : product->first, (char *)c + at_c * (int64_t)product->width_c,
+        PAPA_TRY(PAPA_FORWARD_KERNEL(dev, papa_matmul_run)(dev, add ? product->next : product->first, (char *)c + at_c * (int64_t)product->width_c,
             (const char *)a + at_a * (int64_t)product->width_a, (const char *)b + at_b * (int64_t)product->width_b, bias, workspace));
     }
     return PAPA_OK;
@@ -229,7 +229,7 @@ static PapaStatus linear_forward(const PapaNode *node, const PapaRun *run)
         c_strides(attrs, &node->in[2]->shape, &row, &column);
         papa_region_add(&region, attrs->desc.M, attrs->desc.N, row);
         papa_region_add(&region, attrs->desc.N, 1, column);
-        PAPA_TRY(PAPA_KERNEL(run->dev, papa_copy)(run->dev, y, papa_in(run, node, 2), &region, false));
+        PAPA_TRY(PAPA_FORWARD_KERNEL(run->dev, papa_copy)(run->dev, y, papa_in(run, node, 2), &region, false));
     }
     return product_run(&((const LinearPlan *)node->plan)->products[FORWARD], run->dev, y, papa_in(run, node, 0), papa_in(run, node, 1),
         attrs->row_c ? papa_in(run, node, 2) : NULL, papa_forward_workspace(run, node), false);

@@ -124,17 +124,18 @@ static PapaStatus check_statistics(const PapaNode *node, const PapaGraph *graph,
     return PAPA_OK;
 }
 
-/* Mean and rstd are kept for backward; where none follows they lie behind the kernel's own workspace. */
+/* Mean and rstd are kept for backward; where none follows, the batch's lie behind the kernel's own workspace, and the running ones aren't asked for. */
 static PapaStatus norm_prepare(PapaNode *node, const PapaGraph *graph, PapaDevice *dev)
 {
     const PapaBatchNorm bn = norm_of(node);
-    const size_t kernel_bytes = PAPA_KERNEL(dev, papa_batchnorm_workspace)(bn.rows, bn.C), saved_bytes = (size_t)bn.C * 2 * sizeof(float);
+    const size_t kernel_bytes = PAPA_FORWARD_KERNEL(dev, papa_batchnorm_workspace)(bn.rows, bn.C);
+    const size_t saved_bytes = (size_t)bn.C * 2 * sizeof(float);
     if (by_batch(graph)) {
         PAPA_TRY(check_statistics(node, graph, MEAN));
         PAPA_TRY(check_statistics(node, graph, VARIANCE));
     }
     const bool training = graph->mode == PAPA_MODE_TRAIN;
-    node->forward_workspace_bytes = kernel_bytes + (training ? 0 : saved_bytes);
+    node->forward_workspace_bytes = kernel_bytes + (by_batch(graph) && !training ? saved_bytes : 0);
     node->backward_workspace_bytes = training ? kernel_bytes : 0;
     node->kept_bytes = training ? saved_bytes : 0;
     return PAPA_OK;
@@ -144,16 +145,19 @@ static PapaStatus norm_forward(const PapaNode *node, const PapaRun *run)
 {
     const PapaBatchNorm bn = norm_of(node);
     char *workspace = papa_forward_workspace(run, node);
-    const size_t kernel_bytes = PAPA_KERNEL(run->dev, papa_batchnorm_workspace)(bn.rows, bn.C);
-    float *mean = run->graph->mode == PAPA_MODE_TRAIN ? papa_kept(run, node) : (void *)(workspace + kernel_bytes), *rstd = mean + bn.C;
+    float *mean = run->graph->mode == PAPA_MODE_TRAIN ? papa_kept(run, node) : NULL, *rstd = mean ? mean + bn.C : NULL;
     PapaReal *y = papa_out(run, node, 0);
     const PapaReal *x = papa_in(run, node, X);
     const float *scale = papa_in(run, node, SCALE), *shift = papa_in(run, node, SHIFT);
     float *running_mean = papa_in(run, node, MEAN), *running_var = papa_in(run, node, VARIANCE);
     const PapaReal *residual = papa_has_in(node, RESIDUAL) ? papa_in(run, node, RESIDUAL) : NULL;
     if (!by_batch(run->graph))
-        return PAPA_KERNEL(run->dev, papa_batchnorm_fwd_running)(run->dev, &bn, y, mean, rstd, x, scale, shift, running_mean, running_var, residual,
+        return PAPA_FORWARD_KERNEL(run->dev, papa_batchnorm_fwd_running)(run->dev, &bn, y, mean, rstd, x, scale, shift, running_mean, running_var, residual,
             workspace);
+    if (!mean) {
+        mean = (void *)(workspace + PAPA_KERNEL(run->dev, papa_batchnorm_workspace)(bn.rows, bn.C));
+        rstd = mean + bn.C;
+    }
     const float *step_momentum = run->graph->mode == PAPA_MODE_CALIBRATE ? &run->step->stat_momentum : NULL;
     return PAPA_KERNEL(run->dev, papa_batchnorm_fwd_batch)(run->dev, &bn, y, mean, rstd, running_mean, running_var, x, scale, shift, residual,
         ((const Norm *)node->attrs)->momentum, step_momentum, workspace);

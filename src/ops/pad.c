@@ -255,7 +255,7 @@ static PapaStatus pad_fold(PapaNode *node, PapaGraph *graph)
 static PapaStatus move_forward(void *context, int64_t to, int64_t from, const PapaRegion *region)
 {
     const PadMove *m = context;
-    return PAPA_KERNEL(m->dev, papa_copy)(m->dev, papa_at(m->dev, m->y, to), papa_at(m->dev, m->x, from), region, false);
+    return PAPA_FORWARD_KERNEL(m->dev, papa_copy)(m->dev, papa_at(m->dev, m->y, to), papa_at(m->dev, m->x, from), region, false);
 }
 
 static PapaStatus pad_forward(const PapaNode *node, const PapaRun *run)
@@ -263,7 +263,7 @@ static PapaStatus pad_forward(const PapaNode *node, const PapaRun *run)
     const PadAttrs *attrs = node->attrs;
     PadMove context = {.dev = run->dev, .y = papa_out(run, node, 0), .x = papa_in(run, node, 0)};
     if (attrs->mode == PAD_CONSTANT)
-        PAPA_TRY(PAPA_KERNEL(run->dev, papa_fill)(run->dev, context.y, attrs->value, papa_shape_count(&node->out[0]->shape)));
+        PAPA_TRY(PAPA_FORWARD_KERNEL(run->dev, papa_fill)(run->dev, context.y, attrs->value, papa_shape_count(&node->out[0]->shape)));
     return for_each_box(node, move_forward, &context);
 }
 

@@ -183,9 +183,9 @@ static PapaStatus pool_forward(const PapaNode *node, const PapaRun *run)
     PapaReal *y = papa_out(run, node, 0);
     const PapaReal *x = papa_in(run, node, 0);
     if (((const Pool *)node->attrs)->kind == POOL_AVERAGE)
-        return PAPA_KERNEL(run->dev, papa_avgpool_fwd)(run->dev, &d, y, x);
+        return PAPA_FORWARD_KERNEL(run->dev, papa_avgpool_fwd)(run->dev, &d, y, x);
     uint16_t *argmax = run->graph->mode == PAPA_MODE_TRAIN ? papa_kept(run, node) : NULL;
-    return PAPA_KERNEL(run->dev, papa_maxpool_fwd)(run->dev, &d, y, argmax, x);
+    return PAPA_FORWARD_KERNEL(run->dev, papa_maxpool_fwd)(run->dev, &d, y, argmax, x);
 }
 
 static PapaStatus pool_backward(const PapaNode *node, const PapaRun *run)
@@ -213,16 +213,16 @@ static PapaWalk map_walk(const PapaNode *node)
     return walk;
 }
 
-static float map_weight(const PapaNode *node)
+static double map_weight(const PapaNode *node)
 {
     const PapaShape *x = &node->in[0]->shape;
-    return 1.f / (float)papa_shape_count_from(x, 1, x->rank - 1);
+    return 1 / (double)papa_shape_count_from(x, 1, x->rank - 1);
 }
 
 static PapaStatus global_average_forward(const PapaNode *node, const PapaRun *run)
 {
     const PapaWalk walk = map_walk(node);
-    return PAPA_KERNEL(run->dev, papa_sum)(run->dev, papa_out(run, node, 0), papa_in(run, node, 0), &walk, map_weight(node), false);
+    return PAPA_FORWARD_KERNEL(run->dev, papa_sum)(run->dev, papa_out(run, node, 0), papa_in(run, node, 0), &walk, map_weight(node), false);
 }
 
 static PapaStatus global_average_backward(const PapaNode *node, const PapaRun *run)

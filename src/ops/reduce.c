@@ -143,14 +143,14 @@ static PapaWalk walk_of(const PapaNode *node)
 }
 
 /* 1, or for a mean 1 / the number of elements behind one result. */
-static float scale_of(const PapaNode *node)
+static double scale_of(const PapaNode *node)
 {
     const Reduce *reduce = node->attrs;
     const PapaShape *x = &node->in[0]->shape;
     int64_t n = 1;
     for (int k = 0; k < x->rank; k++)
         n *= reduce->axis[k] ? x->dim[k] : 1;
-    return reduce->kind == REDUCE_MEAN ? 1.f / (float)n : 1;
+    return reduce->kind == REDUCE_MEAN ? 1 / (double)n : 1;
 }
 
 /* ---------------------------------------------------------------- constants */
@@ -237,7 +237,7 @@ static PapaStatus reduce_fold(PapaNode *node, PapaGraph *graph)
 static PapaStatus reduce_forward(const PapaNode *node, const PapaRun *run)
 {
     const PapaWalk walk = walk_of(node);
-    return PAPA_KERNEL(run->dev, papa_sum)(run->dev, papa_out(run, node, 0), papa_in(run, node, 0), &walk, scale_of(node), false);
+    return PAPA_FORWARD_KERNEL(run->dev, papa_sum)(run->dev, papa_out(run, node, 0), papa_in(run, node, 0), &walk, scale_of(node), false);
 }
 
 static PapaStatus reduce_backward(const PapaNode *node, const PapaRun *run)

@@ -157,7 +157,7 @@ static PapaStatus slice_forward(const PapaNode *node, const PapaRun *run)
     PapaRegion region = slice_region(node, &offset);
     if (!papa_shape_count(&node->out[0]->shape))
         return PAPA_OK;
-    return PAPA_KERNEL(run->dev, papa_copy)(run->dev, papa_out(run, node, 0), papa_at(run->dev, papa_in(run, node, 0), offset), &region, false);
+    return PAPA_FORWARD_KERNEL(run->dev, papa_copy)(run->dev, papa_out(run, node, 0), papa_at(run->dev, papa_in(run, node, 0), offset), &region, false);
 }
 
 static PapaStatus slice_backward(const PapaNode *node, const PapaRun *run)

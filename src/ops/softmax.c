@@ -87,7 +87,7 @@ static Extent extent_of(const PapaNode *node)
 static PapaStatus softmax_forward(const PapaNode *node, const PapaRun *run)
 {
     const Extent e = extent_of(node);
-    return PAPA_KERNEL(run->dev, papa_softmax_fwd)(run->dev, papa_out(run, node, 0), papa_in(run, node, 0), e.outer, e.D, e.inner,
+    return PAPA_FORWARD_KERNEL(run->dev, papa_softmax_fwd)(run->dev, papa_out(run, node, 0), papa_in(run, node, 0), e.outer, e.D, e.inner,
         ((const SoftmaxAttrs *)node->attrs)->log);
 }
 

@@ -90,7 +90,7 @@ static PapaStatus transpose_fold(PapaNode *node, PapaGraph *graph)
 static PapaStatus transpose_forward(const PapaNode *node, const PapaRun *run)
 {
     PapaRegion region = transpose_region(node);
-    return PAPA_KERNEL(run->dev, papa_copy)(run->dev, papa_out(run, node, 0), papa_in(run, node, 0), &region, false);
+    return PAPA_FORWARD_KERNEL(run->dev, papa_copy)(run->dev, papa_out(run, node, 0), papa_in(run, node, 0), &region, false);
 }
 
 static PapaStatus transpose_backward(const PapaNode *node, const PapaRun *run)

@@ -195,13 +195,17 @@ static PapaStatus check_source(const PapaMerge *merge, const PapaTensorPlace *pl
     size_t i = (size_t)papa_tensor_index(merge->models[0].onnx, place->tensor);
     const PapaMergeTensor *source = &sides[s].tensors[i];
     const Onnx__TensorProto *x = place->tensor, *y = source->tensor;
-    if (place->sparse) {
+    if (place->sparse && y) {
         const Onnx__SparseTensorProto *a = place->sparse, *b = sides[s].places[papa_tensor_index(merge->models[s].onnx, y)].sparse;
         if (!b || !same_dims(a->dims, a->n_dims, b->dims, b->n_dims))
             return papa_fail(PAPA_ERR_MISMATCH, "'%s' is sparse and has not the same shape in %s and %s", place->path, sides[0].path, sides[s].path);
     }
-    if (!papa_type_is_float(x->data_type))
+    if (!papa_type_is_float(x->data_type) && y)
         return check_equal(merge, place, sides, s);
+    if (!papa_type_is_float(x->data_type))
+        return papa_fail(PAPA_ERR_ARGUMENT, "%s: what is paired with '%s' is no tensor of it", sides[s].path, place->path);
+    if (!y)
+        return PAPA_OK;
     bool same_shape = same_dims(x->dims, x->n_dims, y->dims, y->n_dims);
     if (source->read)
         same_shape = papa_tensor_count(x) == papa_tensor_count(y);
@@ -268,9 +272,9 @@ static bool shares_elements(const PapaMerge *merge, const PapaMergeJob *a, const
     if (a->type != b->type || a->count != b->count || memcmp(a->weights, b->weights, (size_t)merge->n_sources * sizeof *a->weights))
         return false;
     for (int s = 0; s < merge->n_sources; s++) {
-        const void *data = papa_tensor_data(merge->models[s].onnx, a->sources[s].tensor);
         bool is_plain = !a->sources[s].read && !b->sources[s].read && a->sources[s].transposed == b->sources[s].transposed;
-        if (!data || !is_plain || data != papa_tensor_data(merge->models[s].onnx, b->sources[s].tensor))
+        const void *data = is_plain ? papa_tensor_data(merge->models[s].onnx, a->sources[s].tensor) : NULL;
+        if (!data || data != papa_tensor_data(merge->models[s].onnx, b->sources[s].tensor))
             return false;
     }
     return true;
@@ -319,7 +323,7 @@ static PapaStatus add_job(PapaMerge *merge, PapaEdit *edit, const Side *sides, s
 static bool is_paired(const PapaMerge *merge, const Side *sides, size_t tensor)
 {
     for (int s = 1; s < merge->n_sources; s++)
-        if (!sides[s].tensors[tensor].tensor)
+        if (!sides[s].tensors[tensor].tensor && !sides[s].tensors[tensor].read)
             return false;
     return true;
 }

@@ -59,6 +59,7 @@ typedef struct PapaMergeOptions {
     double density;               /* 0: TIES: 0.2, DARE and DARE_TIES: 0.1; else above 0 and at most 1 */
     double decay;                 /* 0.9; from 0 to below 1 */
     uint64_t seed;                /* 1; DARE, DARE_TIES */
+    const volatile sig_atomic_t *stop; /* NULL; non-zero: writing the edit ends with PAPA_ERR_STOPPED, and leaves nothing behind */
     int threads;                  /* 0: the cores at hand, PAPA_MERGE_THREADS at most. The result does not depend on it */
 } PapaMergeOptions;
 
@@ -71,7 +72,7 @@ typedef PapaStatus papa_merge_read_fn(void *context, double *to, int64_t first, 
 
 /* What a model has for one of the first input's tensors. */
 typedef struct PapaMergeTensor {
-    const Onnx__TensorProto *tensor; /* of that model. NULL: it has none; the tensor then stays as the first input has it */
+    const Onnx__TensorProto *tensor; /* of that model. NULL: it has none, and the tensor stays as the first input has it; or read has all there is to say */
     bool transposed;                 /* it is stored as the transpose of the first input's; both are matrices */
     papa_merge_read_fn *read;        /* for float elements that stand in another order or are to be changed; else NULL: tensor's own. The
                                         shapes may then differ, but not the number of elements. transposed is not looked at */

@@ -27,7 +27,8 @@ static PapaStatus open_readers(PapaMergeWorker *worker, const PapaMergeJob *job)
         return PAPA_OK;
     worker->job = NULL;
     for (int s = 0; s < job->merge->n_sources; s++)
-        PAPA_TRY(papa_reader_open(&worker->readers[s], job->merge->models[s].onnx, job->sources[s].tensor));
+        if (!job->sources[s].read)
+            PAPA_TRY(papa_reader_open(&worker->readers[s], job->merge->models[s].onnx, job->sources[s].tensor));
     worker->job = job;
     return PAPA_OK;
 }
@@ -361,6 +362,9 @@ static PapaStatus prepare(PapaMergeJob *job)
 PapaStatus papa_merge_fill(void *context, void *to, int64_t first, int64_t n)
 {
     PapaMergeJob *job = context;
+    const volatile sig_atomic_t *stop = job->merge->options.stop;
+    if (stop && *stop)
+        return papa_fail(PAPA_ERR_STOPPED, "stopped before all was merged");
     if (!job->is_prepared)
         PAPA_TRY(prepare(job));
     job->is_prepared = true;

@@ -13,7 +13,7 @@
  * bit for bit what they hold. to may be one of the stores. n >= 1. Asynchronous on dev. */
 PapaStatus papa_soup_mean(PapaDevice *dev, float *to, const float *const *stores, const double *weights, int n, const PapaStoreLayout *layout);
 
-/* ---------------------------------------------------------------- greedy soup (Wortsman et al. 2022, recipe 1) */
+/* ---------------------------------------------------------------- greedy soup (Wortsman et al. 2022, recipe 1), pruned soup */
 
 typedef struct PapaGreedyCalls {
     void *context;
@@ -28,6 +28,12 @@ typedef struct PapaGreedyCalls {
  * the soup's members and it scores strictly higher. to: the soup, as prepared; overwritten. scores: the members' own, by the same measure.
  * taken: n flags, set. best: the soup's score, may be NULL. to must not be one of the stores. */
 PapaStatus papa_soup_greedy(PapaDevice *dev, float *to, bool *taken, double *best, const float *const *stores, const double *scores, int n,
+    const PapaStoreLayout *layout, const PapaGreedyCalls *calls);
+
+/* The other way round: starts from the mean of all, and leaves out in order of their scores, worst first (ties: higher index first), each member without which
+ * the mean scores strictly higher; passes follow each other until one leaves none out. The last member stays. to: the soup, as prepared; a single
+ * member as it is. The rest as papa_soup_greedy. */
+PapaStatus papa_soup_pruned(PapaDevice *dev, float *to, bool *taken, double *best, const float *const *stores, const double *scores, int n,
     const PapaStoreLayout *layout, const PapaGreedyCalls *calls);
 
 /* The members' indices, best score first, ties by index, NaN last. */

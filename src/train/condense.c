@@ -71,7 +71,7 @@ static PapaStatus score_soups(PapaTraining *t, PapaScores *scores, const PapaSco
     PapaScore found[3] = {unknown, unknown, unknown};
     begin_phase(t, PAPA_PHASE_EVALUATE, (n + 1) * count_batches(scorer));
     PAPA_TRY(papa_score_stores(found, scorer, soups, n));
-    PAPA_TRY(papa_score_ensemble(&scores->ensemble, scorer, t->trainer.stores, p, t->options.ensemble));
+    PAPA_TRY(papa_score_ensemble(&scores->ensemble, scorer, t->trainer.stores, NULL, p, t->options.ensemble));
     papa_meter_end(&t->meter);
     scores->soup_plain = found[0];
     scores->soup = found[1];

@@ -12,6 +12,8 @@ typedef struct Scoring {
     int n_stores;
     int64_t n_batches;
     PapaEnsembleMean mean;
+    const double *weights; /* of the ensemble; NULL: equal */
+    double sum_weights;
     PapaScoreSums *sums; /* (n_stores or 1, n_batches) */
 } Scoring;
 
@@ -46,6 +48,8 @@ static PapaStatus reach(PapaSeat *seat, float **store, int64_t n)
 static PapaStatus run_batch(const PapaScorer *s, PapaSeat *seat, PapaSlot **slot, float *store, int64_t b)
 {
     const PapaNet *net = s->nets[seat->place];
+    if (s->stop && *s->stop)
+        return papa_fail(PAPA_ERR_STOPPED, "stopped while images of %s were being scored", papa_data_info(s->feed.data).name);
     PAPA_TRY(papa_seat_take(seat, slot));
     plan_batch(s, *slot, b);
     PAPA_TRY(papa_feed_send(&s->feed, seat, *slot, s->batch));
@@ -73,8 +77,6 @@ static PapaStatus score_batch(void *context, int worker, int task)
     const PapaScorer *s = scoring->scorer;
     PapaSeat *seat = &s->seats[worker];
     PapaSlot *slot;
-    if (s->stop && *s->stop)
-        return papa_fail(PAPA_ERR_STOPPED, "stopped while images of %s were being scored", papa_data_info(s->feed.data).name);
     PAPA_TRY(papa_device_enter(seat->dev));
     PAPA_TRY(run_batch(s, seat, &slot, scoring->stores[task / scoring->n_batches], task % scoring->n_batches));
     return count(&scoring->sums[task], s, seat, slot, papa_net_output(s->nets[seat->place], seat->worker, 0));
@@ -93,7 +95,8 @@ static PapaStatus score_ensemble_batch(void *context, int worker, int task)
         PAPA_TRY(run_batch(s, seat, &slot, scoring->stores[k], task));
         PAPA_TRY(papa_device_download(seat->dev, seat->host_logits, papa_net_output(s->nets[seat->place], seat->worker, 0),
             (size_t)n_logits * sizeof *seat->host_logits));
-        papa_ensemble_add(seat->host_sum, seat->host_logits, s->batch, seat->n_classes, 1.0 / scoring->n_stores, scoring->mean);
+        papa_ensemble_add(seat->host_sum, seat->host_logits, s->batch, seat->n_classes,
+            (scoring->weights ? scoring->weights[k] : 1) / scoring->sum_weights, scoring->mean);
     }
     papa_ensemble_finish(seat->host_logits, seat->host_sum, s->batch, seat->n_classes, scoring->mean);
     PAPA_TRY(papa_device_upload(seat->dev, seat->targets, seat->host_logits, (size_t)n_logits * sizeof *seat->targets));
@@ -141,8 +144,11 @@ PapaStatus papa_score_stores(PapaScore *scores, const PapaScorer *scorer, float 
     return score(scores, scorer, &scoring, n_stores, score_batch);
 }
 
-PapaStatus papa_score_ensemble(PapaScore *out, const PapaScorer *scorer, float *const *stores, int n_stores, PapaEnsembleMean mean)
+PapaStatus papa_score_ensemble(PapaScore *out, const PapaScorer *scorer, float *const *stores, const double *weights, int n_stores,
+    PapaEnsembleMean mean)
 {
-    Scoring scoring = {.stores = stores, .n_stores = n_stores, .mean = mean};
+    Scoring scoring = {.stores = stores, .n_stores = n_stores, .mean = mean, .weights = weights};
+    for (int k = 0; k < n_stores; k++)
+        scoring.sum_weights += weights ? weights[k] : 1;
     return score(out, scorer, &scoring, 1, score_ensemble_batch);
 }

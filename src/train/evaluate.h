@@ -23,7 +23,8 @@ typedef struct PapaScorer {
 /* scores[i] of stores[i]. top5 is NaN with fewer than 10 classes, all is NaN with n = 0. */
 PapaStatus papa_score_stores(PapaScore *scores, const PapaScorer *scorer, float *const *stores, int n_stores);
 
-/* The score of the mean of the stores' answers. */
-PapaStatus papa_score_ensemble(PapaScore *score, const PapaScorer *scorer, float *const *stores, int n_stores, PapaEnsembleMean mean);
+/* The score of the mean of the stores' answers. weights: NULL: equal; else not negative, and not all 0: only their ratios count. */
+PapaStatus papa_score_ensemble(PapaScore *score, const PapaScorer *scorer, float *const *stores, const double *weights, int n_stores,
+    PapaEnsembleMean mean);
 
 #endif

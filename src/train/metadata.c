@@ -57,6 +57,12 @@ PapaStatus papa_metadata_set(PapaMetadata *m, const char *key, const char *forma
     return copy ? set(m, key, copy) : PAPA_ERR_MEMORY;
 }
 
+PapaStatus papa_metadata_set_text(PapaMetadata *m, const char *key, const char *value)
+{
+    const char *copy = value ? papa_arena_strdup(&m->arena, value) : NULL;
+    return copy || !value ? set(m, key, copy) : PAPA_ERR_MEMORY;
+}
+
 PapaStatus papa_metadata_set_numbers(PapaMetadata *m, const char *key, const double *values, int n)
 {
     size_t bytes = (size_t)n * PAPA_NUMBER_BYTES + 1, used = 0;

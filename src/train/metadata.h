@@ -43,8 +43,9 @@ typedef struct PapaMetadata {
 /* What the file says about itself by these keys, as of the run that made it: all of it goes unless it is set anew. To be called first. */
 PapaStatus papa_metadata_forget(PapaMetadata *metadata, const PapaOnnx *onnx);
 
-/* Adds or replaces a key. key is not copied; the value is. */
+/* Adds or replaces a key. key is not copied; the value is, up to 511 bytes where it is formatted. */
 PapaStatus papa_metadata_set(PapaMetadata *metadata, const char *key, const char *format, ...) __attribute__((format(printf, 3, 4)));
+PapaStatus papa_metadata_set_text(PapaMetadata *metadata, const char *key, const char *value); /* of any length; NULL: the entry goes */
 PapaStatus papa_metadata_set_number(PapaMetadata *metadata, const char *key, double value);
 PapaStatus papa_metadata_set_numbers(PapaMetadata *metadata, const char *key, const double *values, int n);
 PapaStatus papa_metadata_set_classes(PapaMetadata *metadata, const char *const *names, int n);

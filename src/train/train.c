@@ -149,8 +149,7 @@ static void close_all(PapaTraining *t)
 {
     papa_metrics_abort(&t->metrics);
     papa_repair_free(t->repair);
-    papa_seat_close(&t->repair_seat);
-    free(t->repair_order);
+    papa_sampler_close(&t->sampler);
     for (int i = 0; i < t->n_spare; i++)
         papa_device_free(t->crew.main, t->spare[i]);
     free(t->spare);

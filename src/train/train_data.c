@@ -1,4 +1,5 @@
 /* What a run trains on: the model with its selection, the images, who is held out, how pixels become numbers. */
+#include "train/images.h"
 #include "train/training.h"
 
 #include <stdio.h>
@@ -61,56 +62,6 @@ static PapaStatus default_data(PapaTraining *t)
         papa_onnx_path(t->model->onnx), size, head->n_classes);
 }
 
-/* Whether the data set's classes have no names but their numbers. */
-static bool classes_are_numbered(const PapaDataInfo *info)
-{
-    char number[16];
-    bool numbered = true;
-    for (int c = 0; c < info->n_classes; c++) {
-        snprintf(number, sizeof number, "%d", c);
-        numbered &= strcmp(info->class_names[c], number) == 0;
-    }
-    return numbered;
-}
-
-/* Folders of classes number them in the order of their own names: two of them agree only where the names do. */
-static PapaStatus check_same_classes(const PapaDataInfo *data, const PapaDataInfo *test)
-{
-    if (test->n_classes > data->n_classes)
-        return papa_fail(PAPA_ERR_MISMATCH, "%s: has %d classes, the training images of %s have %d", test->name, test->n_classes, data->name,
-            data->n_classes);
-    if (classes_are_numbered(data) || classes_are_numbered(test))
-        return PAPA_OK;
-    for (int c = 0; c < test->n_classes; c++)
-        if (strcmp(test->class_names[c], data->class_names[c]) != 0)
-            return papa_fail(PAPA_ERR_MISMATCH, "%s: class %d is '%s', in the training images of %s it is '%s'", test->name, c, test->class_names[c],
-                data->name, data->class_names[c]);
-    return PAPA_OK;
-}
-
-static PapaStatus check_same_kind(const PapaData *data, const PapaData *test)
-{
-    PapaDataInfo a = papa_data_info(data), b = papa_data_info(test);
-    if (a.channels != b.channels || a.height != b.height || a.width != b.width)
-        return papa_fail(PAPA_ERR_MISMATCH, "%s: test images of %lldx%lldx%lld, training images of %s are %lldx%lldx%lld", b.name,
-            (long long)b.channels, (long long)b.height, (long long)b.width, a.name, (long long)a.channels, (long long)a.height,
-            (long long)a.width);
-    return check_same_classes(&a, &b);
-}
-
-/* Without test images of its own a set is no test for what was trained on it. */
-static PapaStatus open_test(PapaTraining *t, PapaImageSize size)
-{
-    const PapaTrainOptions *o = &t->options;
-    const char *name = o->test_data ? o->test_data : o->data;
-    if (!o->test_data && o->test_split == PAPA_SPLIT_TEST && !papa_data_has_splits(t->data)) {
-        papa_remark(t->hooks, "%s has no test images: there will be no test scores", name);
-        return PAPA_OK;
-    }
-    PAPA_TRY(papa_data_open(&t->test, name, o->test_split, size, t->hooks));
-    return check_same_kind(t->data, t->test);
-}
-
 PapaStatus papa_training_open_data(PapaTraining *t)
 {
     const PapaTrainOptions *o = &t->options;
@@ -121,7 +72,7 @@ PapaStatus papa_training_open_data(PapaTraining *t)
     if (status == PAPA_ERR_MISMATCH) /* the size is the model's */
         return papa_fail_in(status, "%s", papa_onnx_path(t->model->onnx));
     PAPA_TRY(status);
-    PAPA_TRY(open_test(t, size));
+    PAPA_TRY(papa_images_open_test(&t->test, t->data, o->test_data, o->test_split, size, t->hooks));
     PAPA_TRY(papa_data_split(&t->parts, t->data, o->val_fraction, o->seed));
     PapaDataInfo info = papa_data_info(t->data);
     int n_classes = t->model->head.n_classes;
@@ -146,12 +97,6 @@ PapaStatus papa_training_normalize(PapaTraining *t)
             papa_onnx_path(t->model->onnx), t->model->head.normalizes, info.channels == 3 ? "0,0,0 --std 1,1,1" : "0 --std 1");
     if (!o->n_norm)
         return papa_data_stats(t->mean, t->std, t->data, t->parts.train, t->parts.n_train, t->crew.pool);
-    if (o->n_norm != info.channels)
-        return papa_fail(PAPA_ERR_ARGUMENT, "mean and std have %d values, images of %s have %lld channels", o->n_norm, info.name,
-            (long long)info.channels);
-    for (int c = 0; c < o->n_norm; c++) {
-        t->mean[c] = o->mean[c];
-        t->std[c] = o->std[c];
-    }
-    return PAPA_OK;
+    PapaNormalizationPlan plan = {.n_given = o->n_norm, .mean = o->mean, .std = o->std, .data = t->data};
+    return papa_images_given_normalization(t->mean, t->std, &plan);
 }

@@ -3,60 +3,23 @@
 
 #include "soup/soup.h"
 
-#include <assert.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define MANY_IMAGES 100000
-
-/* Training-time augmentation of the image itself, without what mixes images or blanks them. */
-static PapaStatus fill(void *context, PapaWorker *worker, PapaReal *input, int64_t n, int batch_index, bool channels_last)
-{
-    (void)worker;
-    PapaTraining *t = context;
-    PapaSeat *seat = &t->repair_seat;
-    const PapaTrainOptions *o = &t->options;
-    PapaRecipe recipe = {.crop = o->crop, .random_resized_crop = o->random_resized_crop, .flip = o->flip};
-    PapaSlot *slot;
-    PAPA_TRY(papa_seat_take(seat, &slot));
-    papa_plain_batch(slot->host.plan);
-    t->repair_feed.format.channels_last = channels_last;
-    for (int64_t i = 0; i < n; i++) {
-        int64_t at = batch_index * n + i;
-        uint32_t source = t->repair_order[at % t->parts.n_train];
-        papa_recipe_sample(&slot->host.samples[i], &recipe, &t->repair_feed.format, source, o->seed, -1, 0, at);
-    }
-    PAPA_TRY(papa_feed_send(&t->repair_feed, seat, slot, n));
-    PAPA_TRY(papa_feed_make(&t->repair_feed, seat, slot, input, n, false));
-    PAPA_TRY(papa_event_record(slot->done, seat->dev));
-    atomic_fetch_add(&t->n_done, 1);
-    papa_meter_tick(&t->meter); /* it runs on the thread that called the library */
-    return PAPA_OK;
-}
-
 PapaStatus papa_training_open_repair(PapaTraining *t)
 {
     PapaTrainOptions *o = &t->options;
     if (!o->repair || o->population < 2)
         return PAPA_OK;
-    if (!o->repair_batches)
-        o->repair_batches = t->parts.n_train >= MANY_IMAGES ? 25 : 5;
+    o->repair_batches = papa_sampler_batches(o->repair_batches, t->parts.n_train);
     PapaDataInfo info = papa_data_info(t->data);
-    int64_t batch = t->trainer.batch;
-    PapaSeatPlan plan = {.batch = batch, .n_classes = 1, .fetch_bytes = papa_feed_fetch_bytes(&t->crew, t->data)};
-    PAPA_TRY(papa_seat_open(&t->repair_seat, &plan, t->crew.main));
-    papa_feed_init(&t->repair_feed, &t->crew, t->data, false, t->mean, t->std);
-    size_t bytes = (size_t)t->parts.n_train * sizeof *t->repair_order;
-    t->repair_order = malloc(bytes);
-    if (!t->repair_order)
-        return papa_fail_memory(bytes, "the order of REPAIR's images");
-    papa_data_order(t->repair_order, t->parts.train, t->parts.n_train, o->seed, -1, 0);
+    PapaSamplerPlan plan = {.crew = &t->crew, .data = t->data, .indices = t->parts.train, .n = t->parts.n_train, .mean = t->mean, .std = t->std,
+        .recipe = {.crop = o->crop, .random_resized_crop = o->random_resized_crop, .flip = o->flip}, .batch = t->trainer.batch, .seed = o->seed,
+        .n_done = &t->n_done, .meter = &t->meter};
+    PAPA_TRY(papa_sampler_open(&t->sampler, &plan));
     PapaRepairOptions options = {
         .batches = o->repair_batches,
-        .batch = batch,
+        .batch = t->trainer.batch,
         .size = {info.channels, info.height, info.width},
-        .fill = fill,
-        .context = t,
+        .fill = papa_sampler_fill,
+        .context = &t->sampler,
     };
     return papa_repair_new(&t->repair, t->model, &options, t->crew.main, t->hooks);
 }

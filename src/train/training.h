@@ -7,6 +7,7 @@
 #include "train/metadata.h"
 #include "train/metrics.h"
 #include "train/progress.h"
+#include "train/sampler.h"
 #include "train/train_options.h"
 #include "train/trainer.h"
 
@@ -29,9 +30,7 @@ typedef struct PapaTraining {
     PapaMetrics metrics;
 
     PapaRepair *repair;          /* NULL: nothing is repaired */
-    PapaSeat repair_seat;        /* makes its batches */
-    PapaFeed repair_feed;
-    uint32_t *repair_order;      /* images it sees */
+    PapaSampler sampler;         /* makes its batches */
 
     float **near;                /* by member: its store, or a copy of it, where crew.main reaches it */
     float **copies;              /* by member: memory for the copy; NULL: the store itself is near */

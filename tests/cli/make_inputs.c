@@ -163,8 +163,33 @@ static void write_no_classifier(void)
     build_write(&b, in_folder("no-classifier.onnx"));
 }
 
+/* A weight of 8 bits beside the others. */
+static void write_quantised(const char *name, int value)
+{
+    Build b = build_begin();
+    features(&b, 1, 6);
+    classifier(&b, 144, 3);
+    Onnx__TensorProto *weight = build_alloc(&b, sizeof *weight);
+    onnx__tensor_proto__init(weight);
+    weight->name = build_text(&b, "q");
+    weight->has_data_type = true;
+    weight->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__INT8;
+    weight->n_dims = 1;
+    weight->dims = build_alloc(&b, sizeof *weight->dims);
+    weight->dims[0] = 2000; /* more than counts as part of the graph */
+    weight->has_raw_data = true;
+    weight->raw_data = (ProtobufCBinaryData){2000, build_alloc(&b, 2000)};
+    weight->raw_data.data[7] = (uint8_t)value;
+    b.tensors[b.graph.n_initializer++] = weight;
+    build_node(&b, "Frobnicate", "q", "quantised");
+    build_output(&b, "quantised", 1);
+    build_write(&b, in_folder(name));
+}
+
 static void write_models(void)
 {
+    write_quantised("quantised-1.onnx", 1);
+    write_quantised("quantised-2.onnx", 2);
     write_good("good.onnx", 1, 6, 3);
     write_good("twelve.onnx", 1, 6, 12);
     write_good("rgb.onnx", 3, 6, 3);

@@ -1,5 +1,5 @@
-/* What the programs here share: the device they run on, which the environment names (PAPA_TEST_DEVICE: cpu, the default, cuda or cuda-bf16), numbers on
- * their way to it and back, and a network's inputs. */
+/* What the programs here share: the device they run on, which the environment names (PAPA_TEST_DEVICE: cpu, the default, reference, cuda or cuda-bf16), numbers
+ * on their way to it and back, and a network's inputs. */
 #ifndef FEED_H
 #define FEED_H
 
@@ -14,9 +14,11 @@ static inline PapaStatus open_test_device(PapaDevice **out, int threads)
     const char *name = getenv("PAPA_TEST_DEVICE");
     if (!name || strcmp(name, "cpu") == 0)
         return papa_device_open_cpu(out, threads);
+    if (strcmp(name, "reference") == 0)
+        return papa_device_open_reference(out, threads);
     bool bf16 = strcmp(name, "cuda-bf16") == 0;
     if (!bf16 && strcmp(name, "cuda") != 0)
-        return papa_fail(PAPA_ERR_ARGUMENT, "PAPA_TEST_DEVICE is %s, expected cpu, cuda or cuda-bf16", name);
+        return papa_fail(PAPA_ERR_ARGUMENT, "PAPA_TEST_DEVICE is %s, expected cpu, reference, cuda or cuda-bf16", name);
     return papa_device_open_cuda(out, 0, bf16 ? PAPA_PRECISION_BF16 : PAPA_PRECISION_FP32);
 }
 
@@ -35,13 +37,17 @@ static inline PapaStatus upload_reals(PapaDevice *dev, PapaReal *to, const float
 {
     if (dev->element == PAPA_FLOAT32)
         return papa_device_upload(dev, to, from, (size_t)n * sizeof *from);
-    uint16_t *narrow = malloc((size_t)n * sizeof *narrow + 1);
-    if (!narrow)
-        return papa_fail_memory((size_t)n, "a test");
+    const size_t bytes = (size_t)n * papa_element_bytes(dev->element);
+    void *other = malloc(bytes + 1);
+    if (!other)
+        return papa_fail_memory(bytes, "a test");
     for (int64_t i = 0; i < n; i++)
-        narrow[i] = papa_float_to_bfloat16(from[i]);
-    PapaStatus status = papa_device_upload(dev, to, narrow, (size_t)n * sizeof *narrow);
-    free(narrow);
+        if (dev->element == PAPA_FLOAT64)
+            ((double *)other)[i] = (double)from[i];
+        else
+            ((uint16_t *)other)[i] = papa_float_to_bfloat16(from[i]);
+    PapaStatus status = papa_device_upload(dev, to, other, bytes);
+    free(other);
     return status;
 }
 
@@ -67,11 +73,17 @@ static inline PapaStatus feed(const PapaNet *net, PapaWorker *worker, int input,
     return status;
 }
 
-/* Output i of a network that has run. */
+/* Output i of a network that has run, rounded to float32. */
 static inline PapaStatus fetch_output(const PapaNet *net, PapaWorker *worker, int i, float *to)
 {
     PapaShape shape = papa_net_output_shape(net, i);
-    return papa_device_download(papa_worker_device(worker), to, papa_net_output(net, worker, i), (size_t)papa_shape_count(&shape) * sizeof *to);
+    const int64_t n = papa_shape_count(&shape);
+    if (papa_worker_device(worker)->kind == PAPA_REFERENCE) {
+        for (int64_t k = 0; k < n; k++)
+            to[k] = (float)papa_net_output_double(net, worker, i)[k];
+        return PAPA_OK;
+    }
+    return papa_device_download(papa_worker_device(worker), to, papa_net_output(net, worker, i), (size_t)n * sizeof *to);
 }
 
 #endif

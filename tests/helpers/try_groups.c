@@ -1,7 +1,8 @@
 /* try_groups MODEL.onnx [DIM,DIM,...]...
  *
  * Derives the model's groups and permutes each at random, and all at once. The shapes of the inputs follow. Prints the largest difference of the
- * outputs, relative to the largest output, how many groups and units there are, and the groups. */
+ * outputs, relative to the largest output, in float32 and in the double of the proof, how many groups and units there are, how many groups have no say in the
+ * outputs, and the groups. */
 #include "groupstest.h"
 
 #include <stdlib.h>
@@ -31,7 +32,9 @@ int main(int argc, char **argv)
         one[g] = NULL;
     }
     worst = fmax(worst, groups_error(&t, t.perms));
-    printf("%g %d %lld %s\n", worst, t.groups->n_groups, (long long)units, groups_text(t.groups));
+    int unseen;
+    double in_double = groups_prove(&t, argv[1], &unseen);
+    printf("%g %g %d %lld %d %s\n", worst, in_double, t.groups->n_groups, (long long)units, unseen, groups_text(t.groups));
     for (int i = 0; i < t.groups->n_pinned && getenv("PAPA_TEST_PINNED"); i++)
         printf("%s axis %d: %lld stay: %s\n", t.groups->tensors[t.groups->pinned[i].tensor].name, t.groups->pinned[i].axis,
             (long long)t.groups->pinned[i].n, t.groups->pinned[i].why);

@@ -2,7 +2,8 @@
 
 PAPA_BIN            folder of papa's programs and of the tests' helper programs
 PAPA_TORCH_PYTHON   a Python that has PyTorch (and NumPy); may be missing, and need not have onnx
-PAPA_TEST_DEVICE    what the helper programs run on: cpu, cuda, or cuda-bf16, where activations are bfloat16
+PAPA_TEST_DEVICE    what the helper programs run on: cpu, reference, which computes in double and does not train, cuda, or cuda-bf16, where activations
+                    are bfloat16
 """
 import os
 import pathlib
@@ -15,6 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TESTDATA = ROOT / "testdata"
 SKIPPED = 77
 BFLOAT16 = os.environ.get("PAPA_TEST_DEVICE") == "cuda-bf16"
+REFERENCE = os.environ.get("PAPA_TEST_DEVICE") == "reference"
 
 
 def skip(reason):

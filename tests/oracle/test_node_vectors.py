@@ -11,7 +11,7 @@ initialisers, and graph inputs are activations. Of a node's outputs, those of ty
 
 Excluded, by the rules in excluded() below and with a count of each: operators that papa does not have, other types than
 float32 (and int64, in shapes, indices and axes), pooling and convolution of other than two spatial axes, dropout that
-draws numbers, tensors of exponents, and activations without elements.
+draws numbers, tensors of exponents, activations without elements, and training on the reference device.
 """
 import collections
 import pathlib
@@ -21,7 +21,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 
-from common import Checks, relative_error, run
+from common import REFERENCE, Checks, relative_error, run
 
 OPERATORS = set("""
     Conv BatchNormalization Relu LeakyRelu Clip Sigmoid Tanh MaxPool AveragePool GlobalAveragePool Gemm MatMul Add Sub Mul Div
@@ -70,6 +70,8 @@ def excluded(case):
         return "dropout that draws numbers"
     if node.op_type == "Pow" and inputs[1].size > 1:
         return "more exponents than one"
+    if REFERENCE and trains(case.model):
+        return "training"
     if any(0 in array.shape for array in inputs[:1]):
         return "an empty activation"
     return None

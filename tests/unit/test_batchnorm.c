@@ -34,14 +34,6 @@ static void *workspace_for(const Case *c)
     return take(papa_batchnorm_workspace_cpu(c->bn.rows, c->bn.C), 1);
 }
 
-static double *widened(const float *x, int64_t n)
-{
-    double *to = DOUBLES(n);
-    for (int64_t i = 0; i < n; i++)
-        to[i] = (double)x[i];
-    return to;
-}
-
 /* ---------------------------------------------------------------- the reference */
 
 typedef struct Statistics {
@@ -135,6 +127,20 @@ static void run_forward(PapaDevice *dev, const Case *k, float *y, float *mean, f
     free(workspace);
 }
 
+static void check_in_double(const Case *k, const double *x, const double *scale, const double *shift, const double *want, const double *want_rstd)
+{
+    const int64_t C = k->bn.C;
+    double *y = poisoned_double(k->n, false), *mean = poisoned_double(C, false), *rstd = poisoned_double(C, false);
+    double *running_mean = widened(k->running_mean, C), *running_var = widened(k->running_var, C);
+    double *residual = k->residual ? widened(k->residual, k->n) : NULL;
+    CHECK_OK(papa_batchnorm_fwd_running_ref(in_double, &k->bn, (PapaReal *)y, (float *)mean, (float *)rstd, (const PapaReal *)x, (const float *)scale,
+        (const float *)shift, (const float *)running_mean, (const float *)running_var, (const PapaReal *)residual, NULL));
+    check_near_double("y in double", y, want, k->n, false, IN_DOUBLE);
+    check_near_double("mean in double", mean, running_mean, C, false, 0);
+    check_near_double("rstd in double", rstd, want_rstd, C, false, IN_DOUBLE);
+    free(y), free(mean), free(rstd), free(running_mean), free(running_var), free(residual);
+}
+
 static void check_forward(const Case *k, double tolerance)
 {
     const int64_t C = k->bn.C;
@@ -160,6 +166,8 @@ static void check_forward(const Case *k, double tolerance)
     check_near("rstd", k->rstd, want_rstd, C, false, 2e-6);
     check_near("running mean", run_mean, want_running, C, false, 1e-6);
     check_near("running variance", run_var, want_var, C, false, 2e-6);
+    if (k->fixed)
+        check_in_double(k, x, scale, shift, want, want_rstd);
 
     memcpy(run_mean, k->running_mean, (size_t)C * sizeof *run_mean);
     memcpy(run_var, k->running_var, (size_t)C * sizeof *run_var);

@@ -218,6 +218,37 @@ static void test_units(PapaDevice *devices[2], const PapaConvDesc *d, const Tens
         }
 }
 
+static double *widened(const float *x, int64_t n)
+{
+    double *to = malloc((size_t)(n > 0 ? n : 1) * sizeof *to);
+    for (int64_t i = 0; i < n; i++)
+        to[i] = (double)x[i];
+    return to;
+}
+
+/* The reference half. */
+static void test_in_double(int n_threads, const PapaConvDesc *d, const Tensors *t)
+{
+    PapaDevice *dev;
+    PapaConv *conv;
+    CHECK_OK(papa_device_open_reference(&dev, n_threads));
+    CHECK_OK(papa_conv_create_ref(dev, &conv, d, false));
+    double *x = widened(t->x, t->n_x), *w = widened(t->w, t->n_w), *b = widened(t->b, t->n_b), *y = poisoned((size_t)t->n_y * sizeof *y);
+    void *workspace = poisoned(papa_conv_workspace_ref(conv, PAPA_CONV_FWD));
+    CHECK_OK(papa_conv_fwd_ref(dev, conv, (PapaReal *)y, (const PapaReal *)x, (const float *)w, d->bias ? (const float *)b : NULL, workspace));
+    double size = 0, error = 0;
+    for (int64_t i = 0; i < t->n_y; i++) {
+        const double e = fabs(y[i] - t->y[i]);
+        size = fmax(size, fabs(t->y[i]));
+        error = e <= error ? error : e; /* NaN counts as worst */
+    }
+    CHECK(error <= 1e-13 * size, "%lldx%lldx%lldx%lld, %lld of %lldx%lld in double: error %g of %g", (long long)d->N, (long long)d->H, (long long)d->W,
+        (long long)d->C, (long long)d->K, (long long)d->R, (long long)d->S, error, size);
+    free(x), free(w), free(b), free(y), free(workspace);
+    papa_conv_free_ref(conv);
+    papa_device_close(dev);
+}
+
 static void test_shape(PapaDevice *devices[2], const PapaConvDesc *d)
 {
     Tensors t = make_tensors(d);
@@ -232,6 +263,8 @@ static void test_shape(PapaDevice *devices[2], const PapaConvDesc *d)
     if (winograd[PAPA_CONV_BWD_WEIGHTS])
         CHECK(!memcmp(kept[0].dw, kept[1].dw, (size_t)t.n_w * sizeof(float)), "dw depends on the number of threads");
     test_units(devices, d, &t);
+    test_in_double(1, d, &t);
+    test_in_double(3, d, &t);
     for (int i = 0; i < 3; i++)
         n_winograd[i] += winograd[i];
     for (int i = 0; i < 2; i++)

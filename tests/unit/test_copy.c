@@ -53,13 +53,19 @@ static void check_region(int rank, const int64_t *dim, const Side *to_side, cons
         float *want = random_floats(to_side->n, -1, 1), *got = FLOATS(to_side->n), *got3 = FLOATS(to_side->n);
         memcpy(got, want, (size_t)to_side->n * sizeof *got);
         memcpy(got3, want, (size_t)to_side->n * sizeof *got);
+        double *got_double = widened(want, to_side->n), *wide = widened(from, from_side->n);
         naive(want + to_side->origin, from + from_side->origin, rank, dim, to_side->stride, from_side->stride, accumulate);
         CHECK_OK(papa_copy_cpu(one_thread, got + to_side->origin, from + from_side->origin, &region, accumulate));
         CHECK_OK(papa_copy_cpu(three_threads, got3 + to_side->origin, from + from_side->origin, &region, accumulate));
         CHECK(!to_side->n || !memcmp(got, want, (size_t)to_side->n * sizeof *got), "rank %d, %lld elements, accumulate %d", rank,
             (long long)to_side->n, accumulate);
         check_same("copy", got, got3, (size_t)to_side->n * sizeof *got);
-        free(want), free(got), free(got3);
+        CHECK_OK(papa_copy_ref(in_double, (PapaReal *)(got_double + to_side->origin), (const PapaReal *)(wide + from_side->origin), &region, accumulate));
+        bool same = true;
+        for (int64_t i = 0; i < to_side->n; i++)
+            same &= (float)got_double[i] == want[i];
+        CHECK(same, "in double: rank %d, %lld elements, accumulate %d", rank, (long long)to_side->n, accumulate);
+        free(want), free(got), free(got3), free(got_double), free(wide);
     }
     free(from);
 }
@@ -124,7 +130,16 @@ static void fills(void)
         for (int64_t k = 0; k < sizes[i]; k++)
             filled &= x[k] == -2.5f;
         CHECK(filled && isnan(x[sizes[i]]), "n = %lld", (long long)sizes[i]);
-        free(x);
+        double *wide = poisoned_double(sizes[i] + 1, false);
+        CHECK_OK(papa_convert_ref(in_double, wide, PAPA_FLOAT64, x, PAPA_FLOAT32, sizes[i], false));
+        filled = true;
+        for (int64_t k = 0; k < sizes[i]; k++)
+            filled &= wide[k] == -2.5;
+        CHECK_OK(papa_fill_ref(in_double, (PapaReal *)wide, 1.5f, sizes[i]));
+        for (int64_t k = 0; k < sizes[i]; k++)
+            filled &= wide[k] == 1.5;
+        CHECK(filled && isnan(wide[sizes[i]]), "in double: n = %lld", (long long)sizes[i]);
+        free(x), free(wide);
     }
 }
 
@@ -141,16 +156,18 @@ static void check_gather(int64_t outer, int64_t n_rows, int64_t n, int64_t inner
     CHECK_OK(papa_gather_bwd_cpu(one_thread, dx1, dy, index, outer, n_rows, n, inner));
     for (int64_t i = 0; i < n_x; i++)
         want[i] = 0;
+    double *wide = widened(x, n_x), *y_double = poisoned_double(n_y, false);
+    CHECK_OK(papa_gather_fwd_ref(in_double, (PapaReal *)y_double, (const PapaReal *)wide, index, outer, n_rows, n, inner));
     bool right = true;
     for (int64_t e = 0; e < n_y; e++) {
         int64_t o = e / inner / n, j = e / inner % n, at = (o * n_rows + index[j]) * inner + e % inner;
-        right &= y[e] == x[at];
+        right &= y[e] == x[at] && y_double[e] == wide[at];
         want[at] += (double)dy[e];
     }
     CHECK(right, "gather of %lld of %lld rows", (long long)n, (long long)n_rows);
     check_near("gather's dx", dx, want, n_x, true, 2e-6);
     check_same("gather's dx", dx, dx1, (size_t)n_x * sizeof *dx);
-    free(index), free(x), free(y), free(dy), free(dx), free(dx1), free(want);
+    free(index), free(x), free(y), free(dy), free(dx), free(dx1), free(want), free(wide), free(y_double);
 }
 
 int main(void)

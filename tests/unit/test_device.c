@@ -88,15 +88,20 @@ int main(void)
 {
     PapaDevice *dev;
     CHECK(papa_device_open_cpu(&dev, 0) == PAPA_ERR_ARGUMENT && !dev, "a device with no threads");
+    CHECK(papa_device_open_reference(&dev, 0) == PAPA_ERR_ARGUMENT && !dev && strstr(papa_error(), "reference device"), "a reference device with no threads");
     papa_device_close(NULL);
-    for (int threads = 1; threads <= 3; threads++) {
-        if (papa_device_open_cpu(&dev, threads) != PAPA_OK) {
+    for (int i = 0; i < 6; i++) {
+        const int threads = 1 + i / 2;
+        const bool reference = i % 2;
+        if ((reference ? papa_device_open_reference(&dev, threads) : papa_device_open_cpu(&dev, threads)) != PAPA_OK) {
             CHECK(false, "%s", papa_error());
             continue;
         }
         omp_set_num_threads(7);
         papa_device_enter(dev);
         CHECK(omp_get_max_threads() == threads, "%d against %d", omp_get_max_threads(), threads);
+        CHECK(strcmp(papa_device_name(dev), reference ? "reference" : "cpu") == 0, "%s", papa_device_name(dev));
+        CHECK(papa_element_bytes(dev->element) == (reference ? 8 : 4), "elements of %zu bytes", papa_element_bytes(dev->element));
         test_memory(dev);
         test_ranges(dev);
         papa_device_close(dev);

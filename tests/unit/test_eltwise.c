@@ -69,6 +69,11 @@ static void check_unary(PapaUnary f, int64_t n, float a, float b)
     check_near("y", y, want, n, false, TOLERANCE);
     check_same("y", y, y3, (size_t)n * sizeof *y);
 
+    double *wide = widened(x, n), *y_double = poisoned_double(n, false);
+    CHECK_OK(papa_unary_fwd_ref(in_double, f, (PapaReal *)y_double, (const PapaReal *)wide, n, a, b));
+    check_near_double("y in double", y_double, want, n, false, IN_DOUBLE);
+    free(wide), free(y_double);
+
     const float *saved = f == PAPA_UNARY_NEG ? NULL : saves_y(f) ? y : x;
     for (int accumulate = 0; accumulate < 2; accumulate++) {
         float *dx = poisoned(n, accumulate);
@@ -272,6 +277,10 @@ static void check_binary(PapaBinary f, const Shapes *s, bool relu)
     CHECK_OK(papa_binary_fwd_cpu(three_threads, f, y3, a, b, &walk, relu));
     check_near("y", y, want, n, false, TOLERANCE);
     check_same("y", y, y3, (size_t)n * sizeof *y);
+    double *wide_a = widened(a, n_a), *wide_b = widened(b, n_b), *y_double = poisoned_double(n, false);
+    CHECK_OK(papa_binary_fwd_ref(in_double, f, (PapaReal *)y_double, (const PapaReal *)wide_a, (const PapaReal *)wide_b, &walk, relu));
+    check_near_double("y in double", y_double, want, n, false, IN_DOUBLE);
+    free(wide_a), free(wide_b), free(y_double);
     if (!relu) {
         check_binary_bwd(f, s, 0, a, b, dy);
         check_binary_bwd(f, s, 1, a, b, dy);

@@ -28,6 +28,13 @@ int main(void)
         "stage3.0.conv1.weight 64, stage3.0.conv2.weight 32");
     check_file("resnet20", &gray, RESNET20);
     check_file("resnet20-cifar", &colour, RESNET20);
+    check_file("resnet8-projection", &gray, "conv1.weight 16, stage1.0.conv1.weight 16, stage2.0.conv1.weight 32, stage2.0.conv2.weight 32, "
+        "stage3.0.conv1.weight 64, stage3.0.conv2.weight 64");
+    check_file("mobilenet-tiny", &gray, "stem.0.weight 16, blocks.0.layers.0.weight 64, blocks.1.layers.0.weight 64, blocks.2.layers.0.weight 64, "
+        "blocks.2.layers.6.weight 24, blocks.3.layers.0.weight 96, blocks.4.layers.0.weight 96, blocks.4.layers.6.weight 32, blocks.5.layers.0.weight 128");
+    check_file("densenet-tiny", &gray, "features.0.weight 16, features.1.conv.weight 8, features.2.conv.weight 8, features.3.conv.weight 8, "
+        "features.6.weight 20, features.8.conv.weight 8, features.9.conv.weight 8, features.10.conv.weight 8, features.13.weight 22, "
+        "features.15.conv.weight 8, features.16.conv.weight 8, features.17.conv.weight 8");
     /* Two heads: in each, queries with keys, and values; the heads themselves. */
     check_file("vit-tiny", &gray, "patches.weight 32, " VIT_LAYER("layers.0") VIT_LAYER("layers.1")
         "[layers.0.attention.qkv.weight 2], [layers.1.attention.qkv.weight 2]");

@@ -23,14 +23,6 @@ static void free_case(Case *c)
     free(c->x), free(c->dy), free(c->scale), free(c->shift), free(c->y), free(c->mean), free(c->rstd);
 }
 
-static double *widened(const float *x, int64_t n)
-{
-    double *to = DOUBLES(n);
-    for (int64_t i = 0; i < n; i++)
-        to[i] = (double)x[i];
-    return to;
-}
-
 /* One row; mean and rstd may be NULL. */
 static void reference_row(double *y, double *mean, double *rstd, const double *x, const double *scale, const double *shift, int64_t D)
 {
@@ -66,6 +58,13 @@ static void check_forward(Case *c, bool shifted, double tolerance)
     memcpy(again, c->x, (size_t)c->n * sizeof *again);
     CHECK_OK(papa_layernorm_fwd_cpu(one_thread, &c->ln, again, NULL, NULL, again, c->scale, shift));
     check_same("y over x", c->y, again, (size_t)c->n * sizeof *again);
+    double *y_double = poisoned_double(c->n, false), *mean_double = poisoned_double(rows, false), *rstd_double = poisoned_double(rows, false);
+    CHECK_OK(papa_layernorm_fwd_ref(in_double, &c->ln, (PapaReal *)y_double, (float *)mean_double, (float *)rstd_double, (const PapaReal *)x,
+        (const float *)scale, shifted ? (const float *)wide_shift : NULL));
+    check_near_double("y in double", y_double, y, c->n, false, IN_DOUBLE);
+    check_near_double("mean in double", mean_double, mean, rows, false, IN_DOUBLE);
+    check_near_double("rstd in double", rstd_double, rstd, rows, false, IN_DOUBLE);
+    free(y_double), free(mean_double), free(rstd_double);
     free(x), free(scale), free(wide_shift), free(y), free(mean), free(rstd), free(again), free(mean3), free(rstd3);
 }
 

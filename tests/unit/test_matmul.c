@@ -39,6 +39,35 @@ static void poison_gaps(float *p, int64_t count, int64_t stride, int64_t rows, i
     free(copy);
 }
 
+static double *widened(const float *x, int64_t n)
+{
+    double *to = malloc((size_t)(n > 0 ? n : 1) * sizeof *to);
+    for (int64_t i = 0; i < n; i++)
+        to[i] = (double)x[i];
+    return to;
+}
+
+/* c by the reference half; the caller frees it. */
+static double *product_in_double(int n_threads, PapaMatmulDesc d, const double *a, const double *b, const float *bias, const float *before, int64_t size_c)
+{
+    PapaDevice *dev;
+    PapaMatmul *matmul;
+    double *c = widened(before, size_c), *wide_bias = bias ? widened(bias, d.N) : NULL;
+    for (int64_t i = 0; i < size_c && d.beta == 0; i++)
+        c[i] = NAN;
+    d.a = d.b = d.c = PAPA_FLOAT64;
+    CHECK(papa_device_open_reference(&dev, n_threads) == PAPA_OK && papa_matmul_create_ref(dev, &matmul, &d) == PAPA_OK, "%s", papa_error());
+    const size_t bytes = papa_matmul_workspace_ref(matmul);
+    void *workspace = malloc(bytes + 1);
+    memset(workspace, 0xff, bytes);
+    CHECK(papa_matmul_run_ref(dev, matmul, c, a, b, (const float *)wide_bias, workspace) == PAPA_OK, "%s", papa_error());
+    free(workspace);
+    papa_matmul_free_ref(matmul);
+    papa_device_close(dev);
+    free(wide_bias);
+    return c;
+}
+
 static void test_product(PapaDevice *dev, PapaMatmulDesc d)
 {
     int64_t batch = d.batch > 0 ? d.batch : 0, M = d.M, N = d.N, K = d.K;
@@ -63,13 +92,14 @@ static void test_product(PapaDevice *dev, PapaMatmulDesc d)
     CHECK_OK(papa_matmul_run_cpu(dev, matmul, c, a, b, bias, workspace));
     CHECK_OK(papa_matmul_run_cpu(dev, matmul, again, a, b, bias, workspace));
     CHECK(!memcmp(c, again, (size_t)size_c * sizeof *c), "a second run differs");
-    double worst = 0;
+    double *wide_a = widened(a, size_a), *wide_b = widened(b, size_b), *in_double = product_in_double(dev->n_threads, d, wide_a, wide_b, bias, before, size_c);
+    double worst = 0, worst_double = 0;
     for (int64_t i = 0; i < batch; i++)
         for (int64_t m = 0; m < M; m++)
             for (int64_t n = 0; n < d.ldc; n++) {
                 int64_t at = i * d.stride_c + m * d.ldc + n;
                 if (n >= N) {
-                    CHECK(isnan(c[at]) || at >= size_c, "wrote between the rows");
+                    CHECK((isnan(c[at]) && isnan(in_double[at])) || at >= size_c, "wrote between the rows");
                     continue;
                 }
                 double sum = 0, size = 0;
@@ -84,12 +114,15 @@ static void test_product(PapaDevice *dev, PapaMatmulDesc d)
                     sum = 0;
                 double error = fabs(c[at] - sum) / (size > 0 ? size * ldexp((double)K + 4, -24) : 1);
                 worst = error <= worst ? worst : error; /* NaN counts as worst */
+                error = fabs(in_double[at] - sum) / (size > 0 ? size : 1);
+                worst_double = error <= worst_double ? worst_double : error;
             }
     CHECK(worst <= 1, "batch %lld %lldx%lldx%lld %d%d alpha %g beta %g bias %d relu %d: %g of the bound", (long long)batch, (long long)M,
         (long long)N, (long long)K, d.transpose_a, d.transpose_b, d.alpha, d.beta, d.bias, d.relu, worst);
+    CHECK(worst_double <= 1e-13, "the same in double: error %g", worst_double);
     papa_matmul_free_cpu(matmul);
     papa_device_free(dev, workspace);
-    free(a), free(b), free(bias), free(before), free(c), free(again);
+    free(a), free(b), free(bias), free(before), free(c), free(again), free(wide_a), free(wide_b), free(in_double);
 }
 
 static void test_products(PapaDevice *dev)

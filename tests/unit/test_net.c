@@ -239,6 +239,43 @@ static void check_refused(void)
     tear_down(&s);
 }
 
+/* The reference device: inference only; there too nothing depends on what memory held before, or on which values share an address. */
+static void check_reference(const char *name)
+{
+    char path[1024];
+    double logits[2][BATCH * CLASSES];
+    snprintf(path, sizeof path, "%s/testdata/%s.onnx", PAPA_SOURCE_DIR, name);
+    for (int i = 0; i < 4; i++) {
+        static const PapaMode modes[] = {PAPA_MODE_INFER, PAPA_MODE_INFER, PAPA_MODE_TRAIN, PAPA_MODE_CALIBRATE};
+        Setup s = {0};
+        CHECK_OK(papa_model_open(&s.model, path));
+        CHECK_OK(papa_model_select(s.model, &(PapaModelSelection){.decay_all = true}));
+        CHECK_OK(papa_device_open_reference(&s.dev, 1 + i));
+        PapaNetOptions options = {.mode = modes[i], .batch = BATCH, .size = size_of(s.model), .separate_blocks = i};
+        PapaStatus status = papa_net_compile(&s.net, s.model, &options, s.dev);
+        CHECK(status == (i < 2 ? PAPA_OK : PAPA_ERR_UNSUPPORTED) && (i < 2 || strstr(papa_error(), "in inference only")), "%s", papa_error());
+        if (i < 2) {
+            size_t bytes;
+            CHECK_OK(papa_worker_new(&s.worker, (const PapaNet *const[]){s.net}, 1, s.dev));
+            void *arena = papa_worker_arena(s.worker, &bytes);
+            memset(arena, i ? 0xff : 0, bytes);
+            float *params = calloc((size_t)s.model->store.n_total + 1, sizeof *params);
+            if (!params)
+                abort();
+            CHECK_OK(papa_model_read_params(s.model, params));
+            PapaRng rng = papa_rng(1, PAPA_RNG_TEST, 0, 0, 0);
+            double *x = (double *)papa_net_input(s.net, s.worker);
+            for (int64_t k = 0; k < BATCH * options.size.channels * options.size.height * options.size.width; k++)
+                x[k] = papa_rng_normal(&rng);
+            CHECK_OK(papa_net_forward(s.net, s.worker, params, NULL));
+            memcpy(logits[i], papa_net_output_double(s.net, s.worker, 0), sizeof logits[i]);
+            free(params);
+        }
+        tear_down(&s);
+    }
+    CHECK(!memcmp(logits[0], logits[1], sizeof logits[0]) && isfinite(logits[0][0]), "%s: depends on memory's contents, on addresses or on threads", name);
+}
+
 int main(void)
 {
     check_many_inputs();
@@ -247,6 +284,7 @@ int main(void)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         check_plan(names[i]);
         check_slope(names[i]);
+        check_reference(names[i]);
     }
     return check_result();
 }

@@ -92,6 +92,13 @@ static void check_pool(Kind kind, const PapaPool2d *p)
         CHECK_OK(forward(three_threads, kind, p, y3, NULL, x));
         check_same("y without argmax", y, y3, (size_t)n_y * sizeof *y);
     }
+    double *y_double = poisoned_double(n_y, false);
+    memset(argmax3, 0x55, (size_t)n_y * sizeof *argmax3);
+    CHECK_OK(kind == MAX ? papa_maxpool_fwd_ref(in_double, p, (PapaReal *)y_double, argmax3, (const PapaReal *)wide)
+                         : papa_avgpool_fwd_ref(in_double, p, (PapaReal *)y_double, (const PapaReal *)wide));
+    check_near_double("y in double", y_double, want, n_y, false, kind == MAX ? 0 : IN_DOUBLE);
+    if (kind == MAX)
+        check_same("argmax in double", argmax, argmax3, (size_t)n_y * sizeof *argmax);
     if (n_x < 1500) {
         reference_backward(kind, p, dx_want, wide, dy, n_x, n_y);
         for (int accumulate = 0; accumulate < 2; accumulate++) {
@@ -103,7 +110,7 @@ static void check_pool(Kind kind, const PapaPool2d *p)
             free(dx), free(dx3);
         }
     }
-    free(x), free(dy), free(y), free(y3), free(argmax), free(argmax3), free(wide), free(want), free(dx_want);
+    free(x), free(dy), free(y), free(y3), free(argmax), free(argmax3), free(wide), free(want), free(dx_want), free(y_double);
 }
 
 static void test_shapes(void)
@@ -168,6 +175,12 @@ static void test_ties_and_special_values(void)
     CHECK_OK(papa_maxpool_fwd_cpu(one_thread, &p, y, argmax, x));
     CHECK(y[0] == 2 && isnan(y[1]) && y[2] == -inf, "%g %g %g", (double)y[0], (double)y[1], (double)y[2]);
     CHECK(argmax[0] == 1 && argmax[1] == 1 && argmax[2] == 0, "%d %d %d", argmax[0], argmax[1], argmax[2]);
+    double *wide = widened(x, 12), *y_double = poisoned_double(3, false);
+    uint16_t argmax_double[3];
+    CHECK_OK(papa_maxpool_fwd_ref(in_double, &p, (PapaReal *)y_double, argmax_double, (const PapaReal *)wide));
+    CHECK(y_double[0] == 2 && isnan(y_double[1]) && y_double[2] == -INFINITY && !memcmp(argmax, argmax_double, sizeof argmax), "in double: %g %g %g",
+        y_double[0], y_double[1], y_double[2]);
+    free(wide), free(y_double);
     CHECK_OK(papa_maxpool_bwd_cpu(one_thread, &p, dx, dy, argmax, false));
     for (int i = 0; i < 12; i++)
         CHECK(dx[i] == (i == 3 ? 1 : i == 4 ? 2 : i == 2 ? 3 : 0), "dx[%d] is %g", i, (double)dx[i]);

@@ -52,7 +52,12 @@ static void check_sum(const Axes *axes, float scale)
         CHECK_OK(papa_spread_cpu(three_threads, dx3, dy, &walk, scale, accumulate));
         check_near("dx", dx, dx_want, n_x, accumulate, 3e-7);
         check_same("dx", dx, dx3, (size_t)n_x * sizeof *dx);
-        free(y), free(y3), free(dx), free(dx3);
+        double *wide_x = widened(x, n_x), *wide_dy = widened(dy, n_y), *y_double = poisoned_double(n_y, accumulate), *dx_double = poisoned_double(n_x, accumulate);
+        CHECK_OK(papa_sum_ref(in_double, (PapaReal *)y_double, (const PapaReal *)wide_x, &walk, (double)scale, accumulate));
+        check_near_double("y in double", y_double, want, n_y, accumulate, IN_DOUBLE);
+        CHECK_OK(papa_spread_ref(in_double, (PapaReal *)dx_double, (const PapaReal *)wide_dy, &walk, (double)scale, accumulate));
+        check_near_double("dx in double", dx_double, dx_want, n_x, accumulate, IN_DOUBLE);
+        free(y), free(y3), free(dx), free(dx3), free(wide_x), free(wide_dy), free(y_double), free(dx_double);
     }
     free(x), free(dy), free(want), free(dx_want);
 }

@@ -57,6 +57,10 @@ static void check_softmax(bool log_form, int64_t outer, int64_t D, int64_t inner
     check_same("y", y, y3, bytes);
     CHECK_OK(papa_softmax_fwd_cpu(one_thread, x, x, outer, D, inner, log_form));
     check_same("y in place", x, y, bytes);
+    double *y_double = poisoned_double(n, false);
+    CHECK_OK(papa_softmax_fwd_ref(in_double, (PapaReal *)y_double, (const PapaReal *)wide, outer, D, inner, log_form));
+    check_near_double("y in double", y_double, want, n, false, IN_DOUBLE);
+    free(y_double);
     if (n < 100000)
         reference_backward(log_form, want, wide, dy, outer, D, inner);
     for (int accumulate = 0; accumulate < 2; accumulate++) {

@@ -168,6 +168,48 @@ static void test_greedy_strict(void)
     CHECK_FAILS(papa_soup_greedy(dev, to, taken, NULL, pointers, scores, POINTS, &layout, &calls), PAPA_ERR_NUMERIC, "no score");
 }
 
+static void test_pruned(void)
+{
+    _Alignas(64) float stores[POINTS][POINT], to[POINT];
+    const float *pointers[POINTS];
+    PapaStoreLayout layout = {.n_total = POINT};
+    points(stores, pointers, (float[]){5, 1, -2, 2});
+    Line line = {.target = 0};
+    double scores[POINTS], best;
+    bool taken[POINTS];
+    for (int i = 0; i < POINTS; i++)
+        scores[i] = nearness(&line, stores[i][0]);
+    PapaGreedyCalls calls = {.context = &line, .prepare = line_prepare, .score = line_score};
+
+    /* All: 1.5. Without 5: 1/3, out; without 2: -1/2, stays; without -2: 3/2, stays; without 1: 0, out. Again: 2 alone, -2 alone: both stay. */
+    CHECK_OK(papa_soup_pruned(dev, to, taken, &best, pointers, scores, POINTS, &layout, &calls));
+    CHECK(!taken[0] && !taken[1] && taken[2] && taken[3], "%d %d %d %d", taken[0], taken[1], taken[2], taken[3]);
+    CHECK(to[0] == 0 && best == 0 && to[1] == 1, "%g, score %g", to[0], best);
+    CHECK(line.n_seen == 7 && line.seen[0] == 1.5f && line.seen[2] == -.5f && line.seen[3] == 1.5f, "%d scored: %g, %g, %g", line.n_seen, line.seen[0],
+        line.seen[2], line.seen[3]);
+    CHECK(line.n_prepared == 5, "%d prepared", line.n_prepared);
+}
+
+/* Equal is not better; a NaN goes; the last one stays, and is as it was. */
+static void test_pruned_strict(void)
+{
+    _Alignas(64) float stores[POINTS][POINT], to[POINT];
+    const float *pointers[POINTS];
+    PapaStoreLayout layout = {.n_total = POINT};
+    points(stores, pointers, (float[]){NAN, 3, 3, 3});
+    Line line = {.target = 0};
+    bool taken[POINTS];
+    PapaGreedyCalls calls = {.context = &line, .prepare = line_prepare, .score = line_score};
+    CHECK_OK(papa_soup_pruned(dev, to, taken, NULL, pointers, (double[]){NAN, -3, -3, -3}, POINTS, &layout, &calls));
+    CHECK(!taken[0] && taken[1] && taken[2] && taken[3] && to[0] == 3, "%d %d %d %d, %g", taken[0], taken[1], taken[2], taken[3], to[0]);
+    points(stores, pointers, (float[]){0, 10, 10, 10});
+    line = (Line){.target = 0};
+    CHECK_OK(papa_soup_pruned(dev, to, taken, NULL, pointers, (double[]){0, -10}, 2, &layout, &calls));
+    CHECK(taken[0] && !taken[1] && to[0] == 0 && to[1] == 0, "%d %d, %g %g", taken[0], taken[1], to[0], to[1]);
+    calls.score = failing_score;
+    CHECK_FAILS(papa_soup_pruned(dev, to, taken, NULL, pointers, (double[]){0, -10}, 2, &layout, &calls), PAPA_ERR_NUMERIC, "no score");
+}
+
 /* ---------------------------------------------------------------- ensembles */
 
 static void test_ensemble(void)
@@ -219,6 +261,8 @@ int main(void)
     test_order();
     test_greedy();
     test_greedy_strict();
+    test_pruned();
+    test_pruned_strict();
     test_ensemble();
     test_ensemble_underflow();
     papa_device_close(dev);
