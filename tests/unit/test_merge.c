@@ -903,7 +903,7 @@ static void check_threads(PapaMergeMethod method, int n_models)
     for (int k = 0; k < n_models; k++) {
         PapaRng rng = papa_rng(6, PAPA_RNG_TEST, k, 0, 0);
         for (int i = 0; i < N; i++)
-            values[i] = (float)(papa_rng_normal(&rng) + 1);
+            values[i] = (float)(papa_rng_normal(&rng) + 1) * (k == 0 && i % 5000 == 0 ? 1e-30f : 1); /* the fast mean has most blocks, not all */
         PapaBuffer tensor = float_tensor("w", values, N), model = model_of_tensor(&tensor);
         CHECK_OK(open_bytes(&c.onnx[k], input_path(k), &model));
         c.models[k].onnx = c.onnx[k];
@@ -947,6 +947,7 @@ int main(void)
     check_transposed(false);
     check_transposed(true);
     test_external();
+    check_threads(PAPA_MERGE_MEAN, 3);
     check_threads(PAPA_MERGE_SLERP, 2);
     check_threads(PAPA_MERGE_STOCK, 4);
     check_threads(PAPA_MERGE_TIES, 3);
