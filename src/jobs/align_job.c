@@ -50,6 +50,18 @@ static PapaStatus make_lists(PapaAlignment *a)
     return a->matches && a->proofs && a->results && a->before && a->after ? PAPA_OK : PAPA_ERR_MEMORY;
 }
 
+static void tell_opaque(const PapaAlignment *a)
+{
+    const char *path = papa_onnx_path(papa_ingredients_model(a->ingredients, 0)->onnx);
+    const int blind = a->groups->n_blind, n = a->groups->n_opaque - blind;
+    if (n)
+        papa_remark(a->hooks, "%s: %d node%s not understood (%s): what touches %s must stay", path, n, n > 1 ? "s are" : " is", a->groups->opaque,
+            n > 1 ? "them" : "it");
+    if (blind)
+        papa_remark(a->hooks, "%s: what touches %d node%s behind must stay too, as shapes there are not known; onnx.shape_inference may write them into the file",
+            path, blind, blind > 1 ? "s" : "");
+}
+
 PapaStatus papa_alignment_begin(PapaAlignment **out, PapaIngredients *ingredients, const PapaAlignOptions *options, const PapaJudgeOptions *judge,
     const PapaHooks *hooks)
 {
@@ -63,9 +75,8 @@ PapaStatus papa_alignment_begin(PapaAlignment **out, PapaIngredients *ingredient
     PapaStatus status = papa_groups_derive(&a->groups, papa_ingredients_model(ingredients, 0)->onnx, NULL);
     if (status == PAPA_OK)
         status = make_lists(a);
-    if (status == PAPA_OK && a->groups->n_opaque)
-        papa_remark(hooks, "%s: %d node%s not understood: what touches %s must stay", papa_onnx_path(papa_ingredients_model(ingredients, 0)->onnx),
-            a->groups->n_opaque, a->groups->n_opaque > 1 ? "s are" : " is", a->groups->n_opaque > 1 ? "them" : "it");
+    if (status == PAPA_OK)
+        tell_opaque(a);
     if (status != PAPA_OK) {
         papa_alignment_free(a);
         return status;
