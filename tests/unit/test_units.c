@@ -239,6 +239,19 @@ static void check_twins(void)
 }
 
 
+/* Zeros whose number depends on the input's shape, but on nothing that it holds: channels that read them are alike. */
+static void check_zeros(void)
+{
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(4, 2, 3, 3));
+    build_node(&b, "Shape", "x", "size");
+    build_node(&b, "ConstantOfShape", "size", "zeros");
+    build_int(build_node(&b, "Concat", "a zeros", "cat"), "axis", 1);
+    conv(&b, "cat", "c", DIMS(5, 6, 3, 3));
+    head(&b, "c", 5);
+    check_derived(write_model(&b, "zeros"), "a.w 4, c.w 5, c.w 2", 0, "");
+}
+
 /* A window 1 wide along the features treats each of them alike; one that slides over them does not. */
 static void check_pointwise(bool pointwise)
 {
@@ -321,6 +334,7 @@ int main(void)
     check_twins();
     check_mirrored(true);
     check_mirrored(false);
+    check_zeros();
     check_pointwise(true);
     check_pointwise(false);
     check_open_size();
