@@ -4,6 +4,7 @@
 #include "train/progress.h"
 #include "train/train_options.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -207,6 +208,15 @@ const int64_t *const *papa_alignment_identity(PapaAlignment *a)
     return PAPA_NEW_ARRAY(&a->arena, const int64_t *, a->groups->n_groups);
 }
 
+static PapaStatus check_finite(const PapaAlignment *a, int k, const PapaGroupTensor *tensor, const float *values)
+{
+    for (int64_t i = 0; i < tensor->count; i++)
+        if (!isfinite(values[i]))
+            return papa_fail(PAPA_ERR_NUMERIC, "%s: tensor '%s' holds %g (element %lld), which can't be matched",
+                papa_onnx_path(papa_ingredients_model(a->ingredients, k)->onnx), tensor->name, (double)values[i], (long long)i);
+    return PAPA_OK;
+}
+
 PapaStatus papa_alignment_read(PapaAlignment *a)
 {
     const PapaGroups *groups = a->groups;
@@ -227,6 +237,7 @@ PapaStatus papa_alignment_read(PapaAlignment *a)
                 return papa_fail_memory((size_t)n * sizeof *values, "a model's numbers");
             a->numbers[(int64_t)k * groups->n_tensors + t] = values;
             PAPA_TRY(papa_ingredients_read(a->ingredients, k, groups->tensors[t].tensor, values, n));
+            PAPA_TRY(check_finite(a, k, &groups->tensors[t], values));
         }
     return PAPA_OK;
 }
