@@ -99,4 +99,29 @@ static inline Build begin_tokens(void)
     return b;
 }
 
+static inline const char *pinned_text(const PapaGroups *groups)
+{
+    static char text[4096];
+    size_t used = 0;
+    *text = 0;
+    for (int i = 0; i < groups->n_pinned && used < sizeof text; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s axis %d: %lld, %s\n", groups->tensors[groups->pinned[i].tensor].name,
+            groups->pinned[i].axis, (long long)groups->pinned[i].n, groups->pinned[i].why);
+    return text;
+}
+
+/* expected: groups, as check_groups; pinned: a stretch of what is pinned. */
+static inline void check_derived(const char *path, const char *expected, int n_opaque, const char *pinned)
+{
+    PapaModel *model = NULL;
+    PapaGroups *groups;
+    CHECK_OK(papa_model_open(&model, path));
+    CHECK_OK(papa_groups_derive(&groups, model->onnx, NULL));
+    CHECK(strcmp(groups_text(groups), expected) == 0 && groups->n_opaque == n_opaque, "%s: \"%s\" with %d unknown nodes, expected \"%s\" with %d", path,
+        groups_text(groups), groups->n_opaque, expected, n_opaque);
+    CHECK(strstr(pinned_text(groups), pinned), "%s: pinned are\n%sexpected \"%s\"", path, pinned_text(groups), pinned);
+    papa_groups_free(groups);
+    papa_model_close(model);
+}
+
 #endif

@@ -1,6 +1,7 @@
 /* From units to groups: which are alike, and where they lie. */
 #include "align/groups.h"
 
+#include "graph/fold.h"
 #include "graph/units.h"
 
 #include <stdlib.h>
@@ -608,9 +609,48 @@ static PapaStatus list_pinned(PapaGroups *groups, const PapaUnits *units)
     return PAPA_OK;
 }
 
+/* ---------------------------------------------------------------- what is not understood */
+
+static bool names_type(const PapaGraph *graph, int end, const char *type)
+{
+    for (int k = 0; k < end; k++)
+        if (!graph->nodes[k]->op->units && !papa_node_is_blind(graph->nodes[k]) && strcmp(graph->nodes[k]->proto->op_type, type) == 0)
+            return true;
+    return false;
+}
+
+static PapaStatus list_opaque(PapaGroups *groups, const PapaGraph *graph)
+{
+    groups->opaque = "";
+    for (int k = 0; k < graph->n_nodes; k++) {
+        const PapaNode *node = graph->nodes[k];
+        if (node->op->units)
+            continue;
+        groups->n_opaque++;
+        if (papa_node_is_blind(node))
+            groups->n_blind++;
+        else if (!names_type(graph, k, node->proto->op_type))
+            groups->opaque = papa_arena_printf(&groups->arena, "%s%s%s", groups->opaque, *groups->opaque ? ", " : "", node->proto->op_type);
+        if (!groups->opaque)
+            return PAPA_ERR_MEMORY;
+    }
+    return PAPA_OK;
+}
+
 /* ---------------------------------------------------------------- the whole */
 
 #define OPEN_AXIS 128 /* enough for five halvings of an image */
+#define OPEN_TOKENS 8 /* a sequence that every table of positions is long enough for */
+
+/* What stands for axes that an input leaves open: images are large; what goes with token ids is short. */
+static int64_t open_axis(const PapaGraph *graph, const Onnx__ValueInfoProto *input)
+{
+    const Onnx__TypeProto__Tensor *type = papa_tensor_type(input);
+    bool tokens = false;
+    for (int i = 0; i < graph->n_inputs; i++)
+        tokens |= papa_type_is_integer(graph->inputs[i]->type);
+    return tokens && type && type->shape && type->shape->n_dim < 4 ? OPEN_TOKENS : OPEN_AXIS;
+}
 
 static PapaStatus input_shapes(PapaGroups *groups, const PapaGraph *graph, const PapaGroupsOptions *options)
 {
@@ -624,7 +664,7 @@ static PapaStatus input_shapes(PapaGroups *groups, const PapaGraph *graph, const
     for (int i = 0; i < graph->n_inputs; i++) {
         for (size_t k = 0; k < proto->n_input; k++)
             if (strcmp(proto->input[k]->name, graph->inputs[i]->name) == 0)
-                PAPA_TRY(papa_graph_declared_shape(&shapes[i], proto->input[k], 1, OPEN_AXIS));
+                PAPA_TRY(papa_graph_declared_shape(&shapes[i], proto->input[k], 1, open_axis(graph, proto->input[k])));
         if (options && options->input_shapes)
             shapes[i] = options->input_shapes[i];
     }
@@ -644,8 +684,7 @@ static PapaStatus derive(PapaGroups *groups, PapaGraph *graph, Search *inside, S
     for (int i = 0; i < groups->n_groups; i++)
         groups->n_units += groups->groups[i].n;
     PAPA_TRY(list_pinned(groups, inside->units));
-    for (int k = 0; k < graph->n_nodes; k++)
-        groups->n_opaque += !graph->nodes[k]->op->units;
+    PAPA_TRY(list_opaque(groups, graph));
     if (!inside->units->has_blocks)
         return PAPA_OK;
     PAPA_TRY(search(blocks, graph, true));

@@ -68,12 +68,14 @@ typedef struct PapaGroups {
     PapaShape *input_shapes; /* for which they were derived, one per graph input that is fed */
     int n_input_shapes;
     int n_opaque;         /* nodes that are not understood */
+    int n_blind;          /* of them: those that might be, if the shapes of what they read were known */
+    const char *opaque;   /* the others' types: "LSTM, Resize" */
     int64_t n_units;      /* in all groups that are not blocks */
 } PapaGroups;
 
 typedef struct PapaGroupsOptions {
     const PapaShape *input_shapes; /* one per graph input that is fed; NULL: as the file says; where it leaves axes open, a batch of 1 and 128 along
-                                      others, which suits networks that take images or sequences of any size */
+                                      others (8 where there are token ids), which suits networks that take images or sequences of any size */
     int n_input_shapes;
 } PapaGroupsOptions;
 

@@ -229,6 +229,8 @@ typedef struct Trial {
     double *expected;   /* what they give */
     int64_t **perms;    /* by group */
     double *errors;     /* by group, and of all at once */
+    int *batches;       /* the first group of each task, and behind the last one n_groups */
+    int n_batches;
     Runner *runners;    /* by worker of the pool */
     atomic_int done;
     struct timespec began;
@@ -345,20 +347,38 @@ static PapaStatus is_seen(bool *out, const Trial *t, Runner *r, int g)
     return PAPA_OK;
 }
 
-static PapaStatus try_group(const Trial *t, Runner *r, int g)
+/* Whether two neighbours are the same units in two blocks: a vision transformer has hundreds, and each run of it takes seconds. */
+static bool is_alike(const PapaGroup *a, const PapaGroup *b)
 {
-    const int64_t **one = calloc((size_t)t->groups->n_groups, sizeof *one);
-    if (!one)
-        return papa_fail_memory((size_t)t->groups->n_groups * sizeof *one, "a proof");
-    one[g] = t->perms[g];
-    PapaStatus status = permuted_error(&t->errors[g], t, r, one);
-    free(one);
+    return a->n == b->n && !a->blocks && !b->blocks && strcmp(a->name, b->name) == 0;
+}
+
+static void make_batches(Trial *t)
+{
+    const PapaGroup *groups = t->groups->groups;
+    for (int g = 0; g < t->groups->n_groups; g++)
+        if (!g || !is_alike(&groups[g - 1], &groups[g]))
+            t->batches[t->n_batches++] = g;
+    t->batches[t->n_batches] = t->groups->n_groups;
+}
+
+static PapaStatus try_batch(const Trial *t, Runner *r, int first, int end)
+{
+    double error;
+    const int64_t **some = calloc((size_t)t->groups->n_groups, sizeof *some);
+    if (!some)
+        return papa_fail_memory((size_t)t->groups->n_groups * sizeof *some, "a proof");
+    for (int g = first; g < end; g++)
+        some[g] = t->perms[g];
+    PapaStatus status = permuted_error(&error, t, r, some);
+    free(some);
     PAPA_TRY(status);
-    bool seen = t->errors[g] > VISIBLE;
-    if (!seen)
-        PAPA_TRY(is_seen(&seen, t, r, g));
-    if (!seen)
-        t->errors[g] = NAN;
+    for (int g = first; g < end; g++) {
+        bool seen = error > VISIBLE;
+        if (!seen)
+            PAPA_TRY(is_seen(&seen, t, r, g));
+        t->errors[g] = seen ? error : NAN;
+    }
     return PAPA_OK;
 }
 
@@ -368,11 +388,10 @@ static PapaStatus try_task(void *context, int worker, int task)
     const PapaHooks *hooks = t->proof->hooks;
     if (hooks && hooks->stop && *hooks->stop)
         return papa_fail(PAPA_ERR_STOPPED, "%s: stopped while its groups were proved", papa_onnx_path(t->proof->model.onnx));
-    if (task < t->groups->n_groups)
-        PAPA_TRY(try_group(t, &t->runners[worker], task));
-    else
-        PAPA_TRY(permuted_error(&t->errors[task], t, &t->runners[worker], (const int64_t *const *)t->perms));
-    t->done++;
+    if (task == t->n_batches)
+        return permuted_error(&t->errors[t->groups->n_groups], t, &t->runners[worker], (const int64_t *const *)t->perms);
+    PAPA_TRY(try_batch(t, &t->runners[worker], t->batches[task], t->batches[task + 1]));
+    t->done += t->batches[task + 1] - t->batches[task];
     return PAPA_OK;
 }
 
@@ -385,8 +404,7 @@ static void report(void *context)
     if (!hooks || !hooks->progress)
         return;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    const int done = t->done, n = t->groups->n_groups;
-    hooks->progress(hooks->context, &(PapaProgress){.phase = PAPA_PHASE_PROVE, .done = done < n ? done : n, .total = n,
+    hooks->progress(hooks->context, &(PapaProgress){.phase = PAPA_PHASE_PROVE, .done = t->done, .total = t->groups->n_groups,
         .seconds = (double)(now.tv_sec - t->began.tv_sec) + 1e-9 * (double)(now.tv_nsec - t->began.tv_nsec)});
 }
 
@@ -395,7 +413,7 @@ static PapaStatus try_all(Trial *t, int n_runners)
     PapaPool *pool;
     PAPA_TRY(papa_pool_new(&pool, n_runners));
     papa_pool_on_wait(pool, report, t);
-    PapaStatus status = papa_pool_for(pool, t->groups->n_groups + 1, try_task, t);
+    PapaStatus status = papa_pool_for(pool, t->n_batches + 1, try_task, t);
     papa_pool_free(pool);
     if (status == PAPA_OK)
         report(t);
@@ -428,9 +446,11 @@ static PapaStatus prove(Trial *t, int n_runners)
     t->expected = malloc((size_t)(proof->n_outputs + 1) * sizeof *t->expected);
     t->perms = calloc((size_t)t->groups->n_groups + 1, sizeof *t->perms);
     t->errors = calloc((size_t)t->groups->n_groups + 1, sizeof *t->errors);
+    t->batches = calloc((size_t)t->groups->n_groups + 1, sizeof *t->batches);
     t->runners = calloc((size_t)n_runners, sizeof *t->runners);
-    if (!t->numbers || !t->expected || !t->perms || !t->errors || !t->runners)
+    if (!t->numbers || !t->expected || !t->perms || !t->errors || !t->batches || !t->runners)
         return papa_fail_memory((size_t)proof->model.store.n_total * sizeof *t->numbers, "a proof");
+    make_batches(t);
     for (int i = 0; i < n_runners; i++)
         PAPA_TRY(runner_open(&t->runners[i], proof, 1));
     PAPA_TRY(draw_numbers(t));
@@ -452,6 +472,6 @@ PapaStatus papa_proof_groups(double *errors, PapaProof *proof, const PapaGroups 
         free(t.perms[g]);
     for (int i = 0; t.runners && i < n_runners; i++)
         runner_close(&t.runners[i]);
-    free(t.numbers), free(t.expected), free(t.perms), free(t.errors), free(t.runners);
+    free(t.numbers), free(t.expected), free(t.perms), free(t.errors), free(t.batches), free(t.runners);
     return status;
 }

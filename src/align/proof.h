@@ -30,7 +30,8 @@ void papa_proof_close(PapaProof *proof);
 typedef PapaStatus papa_proof_replace_fn(void *context, const Onnx__TensorProto *tensor, float *values, int64_t n);
 PapaStatus papa_proof_difference(double *out, PapaProof *proof, papa_proof_replace_fn *replace, void *context);
 
-/* Permutes every group at random (none is the identity), each by itself and then all at once. groups: derived from the same PapaOnnx.
+/* Permutes every group at random (none is the identity), each by itself, those of the same name and size (the same units in each of some blocks) together,
+ * and then all at once. groups: derived from the same PapaOnnx.
  *
  * A tensor whose elements are all equal is the same however it is permuted (biases of 0, BatchNormalization's statistics in a fresh network): it
  * is drawn anew, about what it was, for both sides of the comparison. errors: by group, the difference as above. Sums in another order are rounded

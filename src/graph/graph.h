@@ -82,7 +82,7 @@ struct PapaValue {
     PapaValue *view_of;              /* shares this value's memory from its start; NULL: has its own */
     int index;                       /* in graph->values */
     int param;                       /* TENSOR: index in the model's parameter table, set by src/model; -1 */
-    bool fed;                        /* depends on the graph's inputs; set by papa_graph_infer */
+    bool fed;                        /* depends on what the graph's inputs hold; set by papa_graph_infer */
     bool wants_grad;                 /* set by the memory plan before it asks op->keeps: something trained lies upstream, the loss downstream */
 };
 
@@ -134,7 +134,8 @@ typedef struct PapaGraph {
 typedef struct PapaGraphOptions {
     PapaMode mode;
     bool frozen_stats, no_dropout;
-    bool opaque;                /* to look at a graph: nodes that we lack, or can't run, become papa_op_opaque. To run it: papa_graph_cut */
+    bool opaque;                /* to look at a graph: nodes that we lack, or can't run, become papa_op_opaque, and integers that are fed constants made
+                                   up (CONSTANT and fed), as is what is computed from them. To run it: papa_graph_cut */
     const char *const *outputs; /* values to compute; NULL: the graph's outputs */
     int n_outputs;
 } PapaGraphOptions;

@@ -30,7 +30,7 @@ static PapaStatus cut_inputs(PapaGraph *graph, const Readers *r)
     if (!inputs)
         return PAPA_ERR_MEMORY;
     for (int i = 0; i < graph->n_inputs; i++)
-        if (r->known[graph->inputs[i]->index])
+        if (graph->inputs[i]->kind == PAPA_VALUE_INPUT && r->known[graph->inputs[i]->index])
             inputs[n++] = graph->inputs[i];
     for (int k = 0; k < graph->n_nodes; k++)
         for (int i = 0; i < graph->nodes[k]->n_out && is_opaque(graph->nodes[k]); i++) {

@@ -1,5 +1,6 @@
 /* Shapes, constants, shape arithmetic: from the inputs' shapes to a graph in which every shape is known and whatever can be computed
  * now has been. */
+#include "graph/fold.h"
 #include "graph/op.h"
 
 #include <string.h>
@@ -20,6 +21,7 @@ static PapaStatus infer_node(PapaNode *node, PapaGraph *graph)
             return papa_node_fail(node, PAPA_ERR_UNSUPPORTED, "the shape of its input '%s' is not known", node->in[i]->name);
         fed |= node->in[i] && node->in[i]->fed;
     }
+    fed &= !node->op->fold_by_shape || node->op->carries_role; /* Shape: no element is read */
     for (int i = 0; i < node->n_out; i++)
         if (node->out[i])
             node->out[i]->fed = fed;
@@ -122,6 +124,21 @@ static PapaStatus fail_in_file(PapaStatus status, const PapaGraph *graph)
     return papa_fail_in(status, "%s", path);
 }
 
+/* Integers that are fed, as token ids and masks are: activations are floats, so to look at a graph they are numbers made up, zeros and ones. They and
+ * what is computed from them stay `fed`: nothing may be concluded from what they are. */
+static PapaStatus stand_in(PapaValue *input, PapaGraph *graph)
+{
+    const int64_t n = papa_shape_count(&input->shape);
+    int64_t *data = PAPA_NEW_ARRAY(&graph->arena, int64_t, n + 1);
+    if (!data)
+        return PAPA_ERR_MEMORY;
+    for (int64_t i = 0; i < n; i++)
+        data[i] = i & 1;
+    input->kind = PAPA_VALUE_CONSTANT;
+    input->data = data;
+    return PAPA_OK;
+}
+
 PapaStatus papa_graph_infer(PapaGraph *graph, const PapaShape *input_shapes)
 {
     PapaStatus status = PAPA_OK;
@@ -130,6 +147,8 @@ PapaStatus papa_graph_infer(PapaGraph *graph, const PapaShape *input_shapes)
             PAPA_GOTO(papa_fail(PAPA_ERR_UNSUPPORTED, "input '%s': shape %s is too large", graph->inputs[i]->name, papa_shape_text(&input_shapes[i])));
         graph->inputs[i]->shape = input_shapes[i];
         graph->inputs[i]->has_shape = graph->inputs[i]->fed = true;
+        if (graph->opaque && papa_type_is_integer(graph->inputs[i]->type))
+            PAPA_GOTO(stand_in(graph->inputs[i], graph));
     }
     for (int k = 0; k < graph->n_nodes; k++)
         PAPA_GOTO(infer_node(graph->nodes[k], graph));

@@ -108,8 +108,10 @@ struct PapaOp {
 const PapaOp *papa_op_find(const char *domain, const char *type, int64_t opset);
 /* The row of an operator that only passes put in. */
 const PapaOp *papa_op_own(const char *type);
-/* Stands for an operator that is not understood: outputs of the shapes that the file tells, or of none. */
+/* Stands for an operator that is not understood: outputs of the shapes that the specification gives or the file tells, or of none. */
 extern const PapaOp papa_op_opaque;
+/* Whether an input has no known shape: the node may be understood, but stands behind one that isn't. */
+bool papa_node_is_blind(const PapaNode *node);
 #define PAPA_OWN_DOMAIN "papa"
 extern const PapaOp *const papa_op_tables[]; /* generated from the files of src/ops; ends with NULL */
 

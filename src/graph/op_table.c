@@ -28,55 +28,6 @@ const PapaOp *papa_op_own(const char *type)
     return find(PAPA_OWN_DOMAIN, type, 1);
 }
 
-/* ---------------------------------------------------------------- what is not understood */
-
-static const Onnx__TypeProto__Tensor *declared_type(const PapaGraph *graph, const char *name)
-{
-    const Onnx__GraphProto *proto = papa_onnx_graph(graph->onnx);
-    for (size_t i = 0; i < proto->n_value_info; i++)
-        if (proto->value_info[i]->name && strcmp(proto->value_info[i]->name, name) == 0)
-            return papa_tensor_type(proto->value_info[i]);
-    for (size_t i = 0; i < proto->n_output; i++)
-        if (strcmp(proto->output[i]->name, name) == 0)
-            return papa_tensor_type(proto->output[i]);
-    return NULL;
-}
-
-/* Outputs whose declared shape leaves nothing open have it. */
-static PapaStatus opaque_shape(PapaNode *node, PapaGraph *graph)
-{
-    for (int i = 0; i < node->n_out; i++) {
-        const Onnx__TypeProto__Tensor *type = papa_has_out(node, i) ? declared_type(graph, node->out[i]->name) : NULL;
-        PapaShape shape = {.rank = type && type->shape && type->shape->n_dim <= PAPA_MAX_RANK ? (int)type->shape->n_dim : -1};
-        bool known = shape.rank >= 0;
-        for (int k = 0; k < shape.rank; k++) {
-            const Onnx__TensorShapeProto__Dimension *dim = type->shape->dim[k];
-            known &= dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
-            shape.dim[k] = dim->dim_value;
-        }
-        if (known)
-            PAPA_TRY(papa_set_output(node, i, type->elem_type, &shape));
-    }
-    return PAPA_OK;
-}
-
-const PapaOp papa_op_opaque = {.type = "(not understood)", .domain = PAPA_OWN_DOMAIN, .since = 1, .max_in = -1, .min_out = 1, .max_out = -1,
-    .shape = opaque_shape};
-
-PapaStatus papa_graph_declared_shape(PapaShape *out, const Onnx__ValueInfoProto *info, int64_t batch, int64_t open)
-{
-    const Onnx__TypeProto__Tensor *type = papa_tensor_type(info);
-    if (!type || !type->shape || type->shape->n_dim > PAPA_MAX_RANK)
-        return papa_fail(PAPA_ERR_UNSUPPORTED, "'%s' is declared without a shape, or with a rank beyond %d", info->name, PAPA_MAX_RANK);
-    out->rank = (int)type->shape->n_dim;
-    for (int k = 0; k < out->rank; k++) {
-        const Onnx__TensorShapeProto__Dimension *dim = type->shape->dim[k];
-        out->dim[k] = dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && dim->dim_value > 0 ? dim->dim_value :
-            k ? open : batch;
-    }
-    return PAPA_OK;
-}
-
 PapaStatus papa_node_fail(const PapaNode *node, PapaStatus code, const char *format, ...)
 {
     char text[1024];
@@ -85,6 +36,14 @@ PapaStatus papa_node_fail(const PapaNode *node, PapaStatus code, const char *for
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     return papa_fail(code, "%s: %s", node->label, text);
+}
+
+bool papa_node_is_blind(const PapaNode *node)
+{
+    for (int i = 0; i < node->n_in; i++)
+        if (node->in[i] && !node->in[i]->has_shape)
+            return true;
+    return false;
 }
 
 bool papa_all_constant(const PapaNode *node)

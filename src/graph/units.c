@@ -273,7 +273,7 @@ static void begin_constant(PapaUnits *u, const PapaValue *value)
     const PapaShape *shape = &value->shape;
     int64_t count = papa_shape_count(shape);
     PapaSpace *space = &u->spaces[value->index];
-    if (!papa_type_is_float(value->type) || count < 2 || !data)
+    if (!papa_type_is_float(value->type) || count < 2 || !data || value->fed) /* numbers made up say nothing */
         return;
     bool one_number = true;
     for (int64_t i = 1; i < count && one_number; i++)
@@ -320,10 +320,11 @@ void papa_units_set(PapaUnits *u, const PapaNode *node, int i, const PapaSpace *
 
 static void pin_all(PapaUnits *u, const PapaNode *node)
 {
+    const char *why = papa_node_is_blind(node) ? "what stands in front of it is of unknown shape" : "it does not say what becomes of units";
     for (int i = 0; i < node->n_in; i++) {
         PapaSpace space = papa_units_in(u, node, i);
         for (int k = 0; k < space.shape.rank; k++)
-            papa_units_fix(u, &space, k, "it does not say what becomes of units");
+            papa_units_fix(u, &space, k, why);
     }
 }
 

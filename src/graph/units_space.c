@@ -130,6 +130,33 @@ static void set_alone(PapaSpace *space, unsigned axes, int axis, PapaPositions *
         space->axis[axis] = (PapaAxis){.positions = list, .stride = 1};
 }
 
+/* How many positions of a bundle, from the first on, are the parts of one whole: such wholes (a group's channels) are parts of what the axis becomes. 1:
+ * none. */
+static int64_t length_of_wholes(PapaUnits *u, const PapaSpace *space, unsigned axes, int axis)
+{
+    const PapaPositions *from = positions_of(space, axes);
+    const unsigned others = axes & ~(1u << axis);
+    const int64_t n = count_of(space, others);
+    PapaPosition first = {0}, whole;
+    int64_t length = 0;
+    for (; length < n; length++) {
+        if (!is_part(u, papa_units_resolve(u, from->at[point(space, others, others, length).at]), length, &whole) || whole.unit < 0)
+            break;
+        if (!length)
+            first = whole;
+        if (whole.unit != first.unit || whole.part != first.part || whole.side != first.side)
+            break;
+    }
+    return length && n % length == 0 ? length : 1;
+}
+
+/* Part i of a part, in wholes of this length: i / length, and in that i % length. */
+static int32_t part_in_wholes(PapaUnits *u, int32_t part, int64_t i, int64_t length)
+{
+    return length == 1 ? papa_units_part(u, part, (int32_t)i)
+                       : papa_units_part(u, papa_units_part(u, part, (int32_t)(i / length)), (int32_t)(i % length));
+}
+
 void papa_units_plain(PapaUnits *u, PapaSpace *space, int axis)
 {
     unsigned axes = papa_units_bundle(space, axis);
@@ -141,6 +168,7 @@ void papa_units_plain(PapaUnits *u, PapaSpace *space, int axis)
     if (!list && (list = papa_units_list(u, space->shape.dim[axis]))) {
         const PapaPositions *from = positions_of(space, axes);
         const int id = papa_units_condition(u);
+        const int64_t length = length_of_wholes(u, space, axes, axis);
         for (int64_t i = 0; i < list->n; i++)
             list->at[i].unit = papa_units_fresh(u);
         for (int64_t i = 0; i < count_of(space, axes); i++) {
@@ -149,7 +177,7 @@ void papa_units_plain(PapaUnits *u, PapaSpace *space, int axis)
             if (at.unit < 0)
                 papa_units_pin(u, whole, "a part of it is fixed");
             else
-                papa_units_tie_positions(u, (PapaPosition){whole.unit, papa_units_part(u, 0, (int32_t)p.rest), 0}, at, id);
+                papa_units_tie_positions(u, (PapaPosition){whole.unit, part_in_wholes(u, 0, p.rest, length), 0}, at, id);
         }
     }
     set_alone(space, axes, axis, list);
@@ -560,13 +588,15 @@ static void reshape_axes(PapaUnits *u, PapaSpace *x, unsigned from, PapaSpace *y
     if (!moving)
         return;
     int64_t n = count_of(x, from);
+    const int64_t n_parts = n / count_of(x, moving), behind = count_of(y, to & (to - 1)); /* to's first axis */
+    const int64_t length = behind < n_parts && n_parts % behind == 0 ? behind : 1; /* it may hold parts, themselves of parts */
     const PapaPositions *old = positions_of(x, moving);
     PapaPositions *list = papa_units_list(u, n);
     for (int64_t i = 0; list && i < n; i++) {
         Point p = point(x, from, moving, i);
         list->at[i] = old->at[p.at];
         if (from != moving && list->at[i].unit != PAPA_UNIT_FIXED)
-            list->at[i].part = papa_units_part(u, list->at[i].part, (int32_t)p.rest);
+            list->at[i].part = part_in_wholes(u, list->at[i].part, p.rest, length);
     }
     if (list)
         spread(u, y, to, list);

@@ -4,6 +4,7 @@
 #include "train/progress.h"
 #include "train/train_options.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,6 +51,18 @@ static PapaStatus make_lists(PapaAlignment *a)
     return a->matches && a->proofs && a->results && a->before && a->after ? PAPA_OK : PAPA_ERR_MEMORY;
 }
 
+static void tell_opaque(const PapaAlignment *a)
+{
+    const char *path = papa_onnx_path(papa_ingredients_model(a->ingredients, 0)->onnx);
+    const int blind = a->groups->n_blind, n = a->groups->n_opaque - blind;
+    if (n)
+        papa_remark(a->hooks, "%s: %d node%s not understood (%s): what touches %s must stay", path, n, n > 1 ? "s are" : " is", a->groups->opaque,
+            n > 1 ? "them" : "it");
+    if (blind)
+        papa_remark(a->hooks, "%s: what touches %d node%s behind must stay too, as shapes there are not known; onnx.shape_inference may write them into the file",
+            path, blind, blind > 1 ? "s" : "");
+}
+
 PapaStatus papa_alignment_begin(PapaAlignment **out, PapaIngredients *ingredients, const PapaAlignOptions *options, const PapaJudgeOptions *judge,
     const PapaHooks *hooks)
 {
@@ -63,9 +76,8 @@ PapaStatus papa_alignment_begin(PapaAlignment **out, PapaIngredients *ingredient
     PapaStatus status = papa_groups_derive(&a->groups, papa_ingredients_model(ingredients, 0)->onnx, NULL);
     if (status == PAPA_OK)
         status = make_lists(a);
-    if (status == PAPA_OK && a->groups->n_opaque)
-        papa_remark(hooks, "%s: %d node%s not understood: what touches %s must stay", papa_onnx_path(papa_ingredients_model(ingredients, 0)->onnx),
-            a->groups->n_opaque, a->groups->n_opaque > 1 ? "s are" : " is", a->groups->n_opaque > 1 ? "them" : "it");
+    if (status == PAPA_OK)
+        tell_opaque(a);
     if (status != PAPA_OK) {
         papa_alignment_free(a);
         return status;
@@ -196,6 +208,15 @@ const int64_t *const *papa_alignment_identity(PapaAlignment *a)
     return PAPA_NEW_ARRAY(&a->arena, const int64_t *, a->groups->n_groups);
 }
 
+static PapaStatus check_finite(const PapaAlignment *a, int k, const PapaGroupTensor *tensor, const float *values)
+{
+    for (int64_t i = 0; i < tensor->count; i++)
+        if (!isfinite(values[i]))
+            return papa_fail(PAPA_ERR_NUMERIC, "%s: tensor '%s' holds %g (element %lld), which can't be matched",
+                papa_onnx_path(papa_ingredients_model(a->ingredients, k)->onnx), tensor->name, (double)values[i], (long long)i);
+    return PAPA_OK;
+}
+
 PapaStatus papa_alignment_read(PapaAlignment *a)
 {
     const PapaGroups *groups = a->groups;
@@ -216,6 +237,7 @@ PapaStatus papa_alignment_read(PapaAlignment *a)
                 return papa_fail_memory((size_t)n * sizeof *values, "a model's numbers");
             a->numbers[(int64_t)k * groups->n_tensors + t] = values;
             PAPA_TRY(papa_ingredients_read(a->ingredients, k, groups->tensors[t].tensor, values, n));
+            PAPA_TRY(check_finite(a, k, &groups->tensors[t], values));
         }
     return PAPA_OK;
 }

@@ -269,6 +269,14 @@ static void tie_groups(PapaUnits *units, PapaSpace *x, int axis, int64_t groups,
     papa_units_tie(units, x, axis, &parts, 0);
 }
 
+/* Along an axis on which the window is 1 wide every index is treated alike, and by itself. */
+static bool is_pointwise(const PapaNode *node, int axis)
+{
+    const ConvAttrs *attrs = node->attrs;
+    return node->in[1]->shape.dim[axis] == 1 && (!attrs->strides || attrs->strides[axis - 2] == 1) &&
+        node->out[0]->shape.dim[axis] == node->in[0]->shape.dim[axis];
+}
+
 static void conv_units(const PapaNode *node, PapaUnits *units)
 {
     const int64_t groups = ((const ConvAttrs *)node->attrs)->group;
@@ -278,9 +286,12 @@ static void conv_units(const PapaNode *node, PapaUnits *units)
     papa_units_plain(units, &x, 1);
     papa_units_plain(units, &w, 0);
     for (int k = 2; k < x.shape.rank; k++) {
-        papa_units_fix(units, &x, k, "its window slides along them");
+        if (!is_pointwise(node, k))
+            papa_units_fix(units, &x, k, "its window slides along them");
         papa_units_fix(units, &w, k, "");
     }
+    for (int k = 2; k < x.shape.rank; k++) /* where a bundle was fixed all of its axes are */
+        y->axis[k] = x.axis[k];
     y->axis[0] = x.axis[0];
     y->axis[1] = w.axis[0];
     if (groups == 1) {

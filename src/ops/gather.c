@@ -1,4 +1,5 @@
-/* Gather, by indices that are known when the graph is built, and Expand: elements that are read more than once. */
+/* Gather, by indices that are known when the graph is built, and Expand: elements that are read more than once. Indices that stand in for what is fed
+ * (token ids, where a graph is only looked at) may be any. */
 #include "graph/fold.h"
 #include "graph/op.h"
 #include "graph/units.h"
@@ -19,6 +20,13 @@ static PapaStatus gather_init(PapaNode *node, PapaGraph *graph)
     return papa_attr_int(node->proto, "axis", 0, &((GatherAttrs *)node->attrs)->file_axis);
 }
 
+/* A table of embeddings: which row is read depends on what is fed. Otherwise the readers say. */
+static PapaRole gather_role(const PapaNode *node, int input, int64_t *fan_in)
+{
+    *fan_in = node->in[0]->has_shape ? papa_shape_count_from(&node->in[0]->shape, 1, node->in[0]->shape.rank) : 0;
+    return input == 0 && node->on_input && node->in[1]->kind != PAPA_VALUE_CONSTANT ? PAPA_ROLE_WEIGHT : PAPA_ROLE_NONE;
+}
+
 static PapaStatus gather_shape(PapaNode *node, PapaGraph *graph)
 {
     GatherAttrs *attrs = node->attrs;
@@ -31,6 +39,10 @@ static PapaStatus gather_shape(PapaNode *node, PapaGraph *graph)
     if (!attrs->index)
         return PAPA_ERR_MEMORY;
     for (int64_t i = 0; i < attrs->n; i++) {
+        if (node->in[1]->fed && dim) {
+            attrs->index[i] = (int64_t)((uint64_t)index[i] % (uint64_t)dim);
+            continue;
+        }
         if (index[i] < -dim || index[i] >= dim)
             return papa_node_fail(node, PAPA_ERR_MISMATCH, "index %lld into axis %d of the input of shape %s", (long long)index[i],
                 attrs->axis, papa_shape_text(x));
@@ -52,6 +64,8 @@ static void gather_units(const PapaNode *node, PapaUnits *units)
 {
     const GatherAttrs *attrs = node->attrs;
     PapaSpace x = papa_units_in(units, node, 0);
+    if (node->in[1]->fed)
+        papa_units_fix(units, &x, attrs->axis, "which of them is read depends on an input");
     papa_units_pick(units, &x, attrs->axis, attrs->n, attrs->index, 0);
     x = papa_units_reshape(units, x, &node->out[0]->shape);
     papa_units_set(units, node, 0, &x);
@@ -197,7 +211,7 @@ static PapaStatus expand_backward(const PapaNode *node, const PapaRun *run)
 
 const PapaOp papa_ops_gather[] = {
     {.type = "Gather", .since = 7, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .attrs_bytes = sizeof(GatherAttrs),
-        .init = gather_init, .carries_role = true, .shape = gather_shape, .units = gather_units, .fold = gather_fold, .prepare = gather_prepare,
+        .init = gather_init, .role = gather_role, .carries_role = true, .shape = gather_shape, .units = gather_units, .fold = gather_fold, .prepare = gather_prepare,
         .release = gather_release, .forward = gather_forward, .backward = gather_backward},
     {.type = "Expand", .since = 8, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .carries_role = true, .repeats = true,
         .shape = expand_shape, .units = expand_units, .fold = expand_fold, .is_view = expand_is_view,

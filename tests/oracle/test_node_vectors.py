@@ -27,6 +27,7 @@ OPERATORS = set("""
     Conv BatchNormalization Relu LeakyRelu Clip Sigmoid Tanh MaxPool AveragePool GlobalAveragePool Gemm MatMul Add Sub Mul Div
     Concat Split Slice Pad Reshape Flatten Transpose Squeeze Unsqueeze ReduceMean Dropout Softmax LogSoftmax Identity Cast Constant
     LayerNormalization Neg Abs Reciprocal Sqrt Exp Log Erf Pow Elu Selu Celu HardSigmoid HardSwish Swish Softplus Softsign Mish Gelu
+    PRelu InstanceNormalization
 """.split())
 SPATIAL = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool"}
 # Operators whose inputs are all activations; of the others, inputs but the first are initialisers.

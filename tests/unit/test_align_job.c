@@ -263,6 +263,28 @@ static void test_stop(PapaPhase phase)
     close_models();
 }
 
+/* A number that is none, in the second file: named. */
+static void test_not_finite(void)
+{
+    PapaAlignReport r;
+    PapaAlignOptions options;
+    papa_align_defaults(&options);
+    write_turned(scratch("0.onnx"), 0, 0);
+    Build b = build_begin();
+    build_input(&b, "x", 2, (int64_t[]){-1, N_IN});
+    build_tensor(&b, "w1", 2, (int64_t[]){N_IN, UNITS}, (float[]){1, 2, 3, 4, INFINITY, 6});
+    build_tensor(&b, "b1", 1, (int64_t[]){UNITS}, (float[]){0, 0, 0});
+    build_tensor(&b, "w2", 2, (int64_t[]){UNITS, N_OUT}, (float[]){1, 2, 3, 4, 5, 6});
+    build_node(&b, "Gemm", "x w1 b1", "h");
+    build_node(&b, "Relu", "h", "a");
+    build_node(&b, "MatMul", "a w2", "y");
+    build_output(&b, "y", 2);
+    build_write(&b, scratch("1.onnx"));
+    CHECK_OK(open_models(2));
+    CHECK_FAILS(papa_align(&r, all(), 2, &options, NULL), PAPA_ERR_NUMERIC, "1.onnx: tensor 'w1' holds inf (element 4)");
+    close_models();
+}
+
 static void test_options(void)
 {
     PapaAlignReport r;
@@ -363,6 +385,7 @@ int main(void)
     test_stop(PAPA_PHASE_PROVE);
     test_stop(PAPA_PHASE_ALIGN);
     test_options();
+    test_not_finite();
     test_values();
     test_advice();
     return check_result();

@@ -241,8 +241,37 @@ static void check_grouped_and_plain(void)
     check_groups(write_model(&b, "grouped_and_plain"), &image, "g 3, g 3, [a.w 2]");
 }
 
+/* As exporters write GroupNormalization: channels keep to their group, and groups are blocks. A PRelu has a slope for each. */
+static void check_group_norm(void)
+{
+    Build b = begin_image();
+    conv(&b, "x", "a", DIMS(6, 2, 3, 3));
+    ints(&b, "split", 3, (int64_t[]){0, 2, -1});
+    ints(&b, "join", 4, (int64_t[]){0, 6, 6, 6});
+    build_node(&b, "Reshape", "a split", "s");
+    build_tensor(&b, "one", 1, (int64_t[]){2}, (float[]){1, 1});
+    build_tensor(&b, "zero", 1, (int64_t[]){2}, (float[]){0, 0});
+    build_node(&b, "InstanceNormalization", "s one zero", "normal");
+    build_node(&b, "Reshape", "normal join", "n");
+    tensor(&b, "scale", 3, (int64_t[]){6, 1, 1});
+    tensor(&b, "shift", 3, (int64_t[]){6, 1, 1});
+    tensor(&b, "slope", 3, (int64_t[]){6, 1, 1});
+    build_node(&b, "Mul", "n scale", "scaled");
+    build_node(&b, "Add", "scaled shift", "shifted");
+    build_node(&b, "PRelu", "shifted slope", "r");
+    conv(&b, "r", "c", DIMS(4, 6, 1, 1));
+    tensor(&b, "c.scale", 1, (int64_t[]){4});
+    tensor(&b, "c.shift", 1, (int64_t[]){4});
+    build_node(&b, "Tanh", "c", "tc"); /* or nobody would notice the bias */
+    build_node(&b, "InstanceNormalization", "tc c.scale c.shift", "cn");
+    build_node(&b, "Abs", "cn", "ca");
+    head(&b, "ca", 4);
+    check_groups(write_model(&b, "group_norm"), &image, "a.w 3, a.w 3, c.w 4, [a.w 2]");
+}
+
 int main(void)
 {
+    check_group_norm();
     check_multiplier();
     check_grouped();
     check_grouped_twice(false);
