@@ -41,10 +41,10 @@ void papa_match_free(PapaMatch *match); /* a zeroed one is fine */
  * whether a permutation is taken is decided on its gain in double, so that the objective never falls. */
 PapaStatus papa_match_weights(PapaMatch *out, const PapaGroups *groups, PapaMatchTensors a, PapaMatchTensors b, const PapaMatchOptions *options);
 
-/* Several models: what is maximised is the sum over pairs of models of <one, the other>, each as its permutations move it; objective, before, sweeps (rounds
- * over the models) and restart are the same in all of out, which has room for n. The first model's permutations are the identity. Never
- * worse than each matched to the first by papa_match_weights with these options: that is where the first search begins. The second begins where the models are,
- * the others with each matched to another one of them.
+/* Several models: what is maximised is the sum over pairs of models of <one, the other>, each as its permutations move it; objective, before,
+ * sweeps (rounds over the models) and restart are the same in all of out, which has room for n. The first model's permutations are the
+ * identity. Never worse than each matched to the first by papa_match_weights with these options: that is where the first search begins. The
+ * second begins where the models are, the others with each matched to another one of them.
  *
  * MergeMany (algorithm 3): in turn, each model to the sum of the others, until none moves. */
 PapaStatus papa_match_mean(PapaMatch *out, const PapaGroups *groups, const PapaMatchTensors *models, int n, const PapaMatchOptions *options);

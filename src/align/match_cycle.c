@@ -151,7 +151,8 @@ static PapaStatus move_axis(Relaxed *r, float *tensor, int model, const Axis *ax
         papa_match_gather(room->y, width, s, n, tensor, NULL, first, width, room->dev);
         if (t < 1)
             PAPA_TRY(papa_match_product(room, room->x, room->cost, room->y, n, width, n, false, false));
-        papa_match_scatter(tensor, s, n, t < 1 ? room->x : room->y, width, t < 1 ? NULL : r->to[at(r, model, axis->group)], first, width, room->dev);
+        const int64_t *perm = t < 1 ? NULL : r->to[at(r, model, axis->group)];
+        papa_match_scatter(tensor, s, n, perm ? room->y : room->x, width, perm, first, width, room->dev);
     }
     return PAPA_OK;
 }

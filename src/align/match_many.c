@@ -21,7 +21,7 @@ PapaStatus papa_match_many_begin(PapaMatchMany *many, const PapaGroups *groups, 
         return papa_fail_memory((size_t)n * sizeof *many->states, "matching");
     for (int t = 0; t < groups->n_tensors; t++)
         if (many->setup->counts[t])
-            PAPA_TRY(papa_device_alloc(options->dev, (void **)&many->others[t], (size_t)(groups->tensors[t].count + 1) * sizeof(float), "a sum of models"));
+            PAPA_TRY(papa_device_alloc(options->dev, (void **)&many->others[t], (size_t)groups->tensors[t].count * sizeof(float), "a sum of models"));
     PAPA_TRY(papa_match_perms_new(&many->kept, many->setup));
     for (int m = 0; m < n; m++) {
         PAPA_TRY(papa_match_begin(&many->states[m], many->setup, &many->room, options, models[m]));

@@ -26,9 +26,11 @@ PapaStatus papa_match_begin(PapaMatchState *state, const PapaMatchSetup *setup, 
     state->matched = calloc((size_t)setup->n_groups + 1, sizeof *state->matched);
     if (!state->moved || !state->settled || !state->changed || !state->matched)
         return papa_fail_memory((size_t)n_tensors * sizeof *state->moved, "matching");
-    for (int t = 0; t < n_tensors; t++)
+    for (int t = 0; t < n_tensors; t++) {
+        const size_t bytes = (size_t)setup->groups->tensors[t].count * sizeof(float);
         if (setup->counts[t])
-            PAPA_TRY(papa_device_alloc(room->dev, (void **)&state->moved[t], (size_t)(setup->groups->tensors[t].count + 1) * sizeof(float), "a copy of a model"));
+            PAPA_TRY(papa_device_alloc(room->dev, (void **)&state->moved[t], bytes, "a copy of a model"));
+    }
     PAPA_TRY(papa_match_perms_new(&state->perms, setup));
     papa_match_restart(state, b);
     return PAPA_OK;

@@ -83,8 +83,8 @@ static void check_best(const char *path)
             do
                 best = fmax(best, objective_of(&t, a, b, match.perms));
             while (next_permutation(perm, n));
-            CHECK(match.objective >= best - 1e-6 * fabs(best) && match.objective <= best + 1e-12 * fabs(best), "%s: weights %u, group %d: %.12g found, %.12g is best",
-                path, k, g, match.objective, best);
+            CHECK(match.objective >= best - 1e-6 * fabs(best) && match.objective <= best + 1e-12 * fabs(best),
+                "%s: weights %u, group %d: %.12g found, %.12g is best", path, k, g, match.objective, best);
             match.perms[g] = found;
             free(perm);
         }
@@ -107,8 +107,8 @@ static void check_unrelated(const char *name)
     for (int sweeps = 1; sweeps <= 5; sweeps++) {
         t.options.max_sweeps = sweeps;
         CHECK_OK(papa_match_weights(&match, t.groups, TENSORS(a), TENSORS(b), &t.options));
-        CHECK(match.objective >= last && match.objective > match.before, "%s: %g after %d sweeps, %g one earlier, %g before", name, match.objective, sweeps, last,
-            match.before);
+        CHECK(match.objective >= last && match.objective > match.before, "%s: %g after %d sweeps, %g one earlier, %g before", name, match.objective, sweeps,
+            last, match.before);
         last = match.objective;
         papa_match_free(&match);
     }
@@ -116,7 +116,8 @@ static void check_unrelated(const char *name)
     for (int restarts = 1; restarts <= 4; restarts++) {
         t.options.restarts = restarts;
         CHECK_OK(papa_match_weights(&match, t.groups, TENSORS(a), TENSORS(b), &t.options));
-        CHECK(match.objective >= last && match.restart < restarts && match.sweeps >= 1, "%s: %g with %d searches, %g with one less", name, match.objective, restarts, last);
+        CHECK(match.objective >= last && match.restart < restarts && match.sweeps >= 1, "%s: %g with %d searches, %g with one less", name, match.objective,
+            restarts, last);
         last = match.objective;
         for (int g = 0; g < t.groups->n_groups; g++)
             CHECK(match_is_permutation(match.perms[g], t.groups->groups[g].n), "%s: group %d", name, g);
@@ -175,7 +176,8 @@ static void check_threads(const char *name)
         CHECK(matches[i].objective == matches[0].objective && matches[i].sweeps == matches[0].sweeps, "%s: %d threads: %.17g, one: %.17g", name, i + 1,
             matches[i].objective, matches[0].objective);
         for (int g = 0; g < t.groups->n_groups; g++)
-            CHECK(!memcmp(matches[i].perms[g], matches[0].perms[g], (size_t)t.groups->groups[g].n * sizeof(int64_t)), "%s: %d threads, group %d", name, i + 1, g);
+            CHECK(!memcmp(matches[i].perms[g], matches[0].perms[g], (size_t)t.groups->groups[g].n * sizeof(int64_t)), "%s: %d threads, group %d", name,
+                i + 1, g);
     }
     CHECK_OK(papa_device_enter(dev));
     for (int i = 0; i < 3; i++)
@@ -261,8 +263,10 @@ static void check_sets(const char *name)
     CHECK_OK(papa_match_setup(&setup, t.groups, NULL, 0));
     CHECK(setup->n_families > 0 && setup->families[0].n_kinds > 0, "%s: no units inside blocks", name);
     CHECK_OK(papa_match_perms_new(&undo, setup));
-    int64_t **first = match_perms_draw(t.groups, 1), **second = match_perms_draw(t.groups, 2), *scratch = match_alloc(3 * setup->most_units, sizeof *scratch);
-    float **a = match_weights_draw(t.groups, 0), **once = match_weights_permuted(t.groups, a, first), **twice = match_weights_permuted(t.groups, once, second);
+    int64_t **first = match_perms_draw(t.groups, 1), **second = match_perms_draw(t.groups, 2);
+    int64_t *scratch = match_alloc(3 * setup->most_units, sizeof *scratch);
+    float **a = match_weights_draw(t.groups, 0), **once = match_weights_permuted(t.groups, a, first);
+    float **twice = match_weights_permuted(t.groups, once, second);
     papa_match_undo(setup, undo, first, scratch);
     float **undone = match_weights_permuted(t.groups, once, undo);
     CHECK(!match_weights_differ(t.groups, a, undone), "%s: %s is not undone", name, match_weights_differ(t.groups, a, undone));
@@ -354,7 +358,8 @@ int main(void)
         printf("%s\n", papa_error());
         return 1;
     }
-    static const char *const models[] = {MODEL("lenet"), MODEL("mlp"), MODEL("vgg"), MODEL("resnet8"), MODEL("resnet20"), MODEL("resnet8-projection"), MODEL("mobilenet-tiny"), MODEL("densenet-tiny"), MODEL("vit-tiny")};
+    static const char *const models[] = {MODEL("lenet"), MODEL("mlp"), MODEL("vgg"), MODEL("resnet8"), MODEL("resnet20"), MODEL("resnet8-projection"),
+        MODEL("mobilenet-tiny"), MODEL("densenet-tiny"), MODEL("vit-tiny")};
     for (size_t i = 0; i < sizeof models / sizeof *models; i++)
         check_comes_back(models[i]);
     check_comes_back(write_crossed());

@@ -13,7 +13,8 @@ static double total_of(const MatchTest *t, float **const *models, int n)
     int64_t **none = match_alloc(t->groups->n_groups, sizeof *none);
     for (int p = 0; p < n; p++)
         for (int q = p + 1; q < n; q++) {
-            CHECK(papa_match_objective(&product, t->groups, TENSORS(models[p]), TENSORS(models[q]), (const int64_t *const *)none) == PAPA_OK, "%s", papa_error());
+            PapaStatus status = papa_match_objective(&product, t->groups, TENSORS(models[p]), TENSORS(models[q]), (const int64_t *const *)none);
+            CHECK(status == PAPA_OK, "%s", papa_error());
             total += product;
         }
     free(none);
@@ -24,7 +25,7 @@ static double total_of(const MatchTest *t, float **const *models, int n)
 static void check_many(const MatchTest *t, const char *what, match_many_fn *match, float **const *models, int n, float ***moved)
 {
     PapaMatch matches[MODELS];
-    PapaMatchTensors tensors[MODELS];
+    PapaMatchTensors tensors[MODELS] = {NULL};
     for (int m = 0; m < n; m++) {
         moved[m] = NULL;
         tensors[m] = TENSORS(models[m]);
@@ -98,7 +99,8 @@ static void check_unrelated(const char *name, match_many_fn *match, const char *
         check_many(&t, name, match, models, n, moved);
         double total = total_of(&t, moved, n), to_first = total_to_first(&t, models, n);
         CHECK(total >= to_first - 1e-12 * fabs(to_first), "%s, %s of %d: %.12g, %.12g each to the first", name, method, n, total, to_first);
-        CHECK(n < MODELS || !better || total > 1.01 * to_first, "%s, %s of %d: %g is no better than each to the first: %g", name, method, n, total, to_first);
+        CHECK(n < MODELS || !better || total > 1.01 * to_first, "%s, %s of %d: %g is no better than each to the first: %g", name, method, n, total,
+            to_first);
         free_all(&t, moved, n);
     }
     free_all(&t, models, MODELS);
