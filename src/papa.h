@@ -1,4 +1,4 @@
-/* papa: train, average and merge neural networks in ONNX form.
+/* papa: train, merge and align neural networks in ONNX form.
  *
  * The one public header. Opaque handles, options structs with documented defaults, a status from everything that can
  * fail. The library never prints and never exits: remarks and progress go to the caller's hooks.
@@ -29,7 +29,7 @@ typedef enum PapaStatus {
     PAPA_ERR_MISMATCH,    /* two things don't fit together: model and data, model and model */
     PAPA_ERR_MEMORY,      /* out of memory, on the host or on the device */
     PAPA_ERR_DEVICE,      /* the device or one of its libraries failed or is not there */
-    PAPA_ERR_NUMERIC,     /* a loss or a weight is not a finite number */
+    PAPA_ERR_NUMERIC,     /* a loss or a weight is not a finite number; a proof fails */
     PAPA_ERR_STOPPED,     /* the caller's stop flag was set before there was anything to deliver */
 } PapaStatus;
 
