@@ -1,4 +1,4 @@
-/* papa: train, average and merge neural networks in ONNX form.
+/* papa: train, merge and align neural networks in ONNX form.
  *
  * The one public header. Opaque handles, options structs with documented defaults, a status from everything that can
  * fail. The library never prints and never exits: remarks and progress go to the caller's hooks.
@@ -29,7 +29,7 @@ typedef enum PapaStatus {
     PAPA_ERR_MISMATCH,    /* two things don't fit together: model and data, model and model */
     PAPA_ERR_MEMORY,      /* out of memory, on the host or on the device */
     PAPA_ERR_DEVICE,      /* the device or one of its libraries failed or is not there */
-    PAPA_ERR_NUMERIC,     /* a loss or a weight is not a finite number */
+    PAPA_ERR_NUMERIC,     /* a loss or a weight is not a finite number; a proof fails */
     PAPA_ERR_STOPPED,     /* the caller's stop flag was set before there was anything to deliver */
 } PapaStatus;
 
@@ -418,7 +418,7 @@ typedef enum PapaSoupMethod {
     PAPA_SOUP_PRUNED,   /* data: starts from all, and leaves out, worst first, those without which the held-out accuracy is higher; until none is */
     PAPA_SOUP_LEARNED,  /* data: weights (softmax of what is learned) that make the held-out loss least, by gradient descent through the network */
     PAPA_SOUP_LEARNED_TENSORS, /* data: likewise, for each tensor */
-    PAPA_SOUP_ENSEMBLE, /* not a soup: one file with all networks side by side, and the mean of their outputs */
+    PAPA_SOUP_ENSEMBLE, /* not a soup: one file with all networks side by side, and the mean of their outputs. Without data they need not be one network */
 } PapaSoupMethod;
 
 typedef enum PapaRepairMode {
@@ -466,7 +466,7 @@ typedef struct PapaSoupReport {
 
 /* Merges n models into options->out. A soup streams from file to file, and needs memory for a few megabytes, unless images go through it or models are
  * aligned. Metadata of the result: src/jobs/ingredients.h. Errors: any; PAPA_ERR_ARGUMENT where an option's value is at fault; PAPA_ERR_MISMATCH for models
- * that don't go together, one given twice, an output that is an input. */
+ * that don't go together, one given twice, an output that is an input; PAPA_ERR_IO for one that can't be written, which is found first. */
 PapaStatus papa_soup(PapaSoupReport *out, const PapaModel *const *models, int n, const PapaSoupOptions *options, const PapaHooks *hooks);
 void papa_soup_report_free(PapaSoupReport *report);
 
@@ -494,7 +494,7 @@ typedef struct PapaPathReport {
     double barrier, barrier_aligned; /* loss at t = 1/2 minus the mean of the ends'; NaN: not taken */
 } PapaPathReport;
 
-/* Scores on the test images (else the held-out ones) along (1 - t) a + t b. */
+/* Scores on the test images (else the held-out ones) along (1 - t) a + t b. Errors: as papa_soup's. */
 PapaStatus papa_path(PapaPathReport *out, const PapaModel *a, const PapaModel *b, const PapaPathOptions *options, const PapaHooks *hooks);
 void papa_path_report_free(PapaPathReport *report);
 
@@ -520,7 +520,7 @@ typedef struct PapaDiagnosisModel {
     PapaDiagnosisTensor *tensors; /* weights only; NULL: not the same network */
     double cosine, cosine_aligned; /* of all weights */
     double moved;             /* fraction of all units that matching would move */
-    bool same_init;           /* weights agree far more than independent training would make them */
+    bool same_init;           /* weights agree far more than independent training would make them: of one initialisation, or aligned before */
     bool aligned;             /* matching moves next to nothing, or gains nothing */
     double barrier, barrier_aligned; /* NaN without data */
     PapaAdvice advice;

@@ -44,21 +44,41 @@ void cli_table_row(CliTable *table, const char *label, ...)
         table->n_columns = n;
 }
 
+/* Characters of UTF-8, not bytes. */
+static int letters(const char *text)
+{
+    int n = 0;
+    for (; *text; text++)
+        n += (*text & 0xc0) != 0x80;
+    return n;
+}
+
+/* The first column to the left, the others to the right; no blanks at the end. */
+static void print_row(const char (*cells)[CLI_CELL_BYTES], const int *width, int n_columns)
+{
+    int blanks = 0;
+    for (int c = 0; c < n_columns; c++) {
+        int padding = width[c] - letters(cells[c]);
+        blanks += c ? 2 + padding : 0;
+        if (*cells[c])
+            printf("%*s%s", blanks, "", cells[c]);
+        blanks = !*cells[c] ? blanks : 0;
+        blanks += c ? 0 : padding;
+    }
+    putchar('\n');
+}
+
 void cli_table_print(CliTable *table)
 {
     int width[CLI_MAX_COLUMNS] = {0};
     for (int r = 0; r < table->n_rows; r++)
         for (int c = 0; c < table->n_columns; c++) {
-            int length = (int)strlen(table->cells[r][c]);
+            int length = letters(table->cells[r][c]);
             width[c] = length > width[c] ? length : width[c];
         }
     cli_clear();
-    for (int r = 0; r < table->n_rows; r++) {
-        printf("%-*s", width[0], table->cells[r][0]);
-        for (int c = 1; c < table->n_columns; c++)
-            printf("  %*s", width[c], table->cells[r][c]);
-        putchar('\n');
-    }
+    for (int r = 0; r < table->n_rows; r++)
+        print_row(table->cells[r], width, table->n_columns);
     if (table->failed)
         cli_error("out of memory: the table is not complete");
     free(table->cells);

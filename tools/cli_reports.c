@@ -8,7 +8,10 @@ const char *cli_file_cell(char cell[CLI_CELL_BYTES], const char *path)
 {
     size_t bytes = strlen(path);
     bool fits = bytes < CLI_CELL_BYTES;
-    snprintf(cell, CLI_CELL_BYTES, "%s%s", fits ? "" : "...", fits ? path : path + bytes - (CLI_CELL_BYTES - 4));
+    const char *end = path + bytes - (CLI_CELL_BYTES - 4);
+    while (!fits && (*end & 0xc0) == 0x80) /* not from the middle of a character */
+        end++;
+    snprintf(cell, CLI_CELL_BYTES, "%s%s", fits ? "" : "...", fits ? path : end);
     return cell;
 }
 
@@ -30,31 +33,62 @@ void cli_json_score(CliJson *json, const char *name, const PapaScore *score)
 
 /* What there is to show. */
 typedef struct Columns {
-    bool held_out, test;
+    bool weight, held_out, test;
 } Columns;
+
+/* A score's two cells; nothing where there are no such scores. */
+static int score_cells(const char **cells, bool shown, const PapaScore *score)
+{
+    if (!shown)
+        return 0;
+    cells[0] = cli_percent(score->accuracy);
+    cells[1] = cli_number(score->loss, 4);
+    return 2;
+}
 
 static void soup_row(CliTable *table, const Columns *columns, const char *label, double weight, const PapaScore *held_out, const PapaScore *test)
 {
-    const PapaScore *first = columns->held_out ? held_out : columns->test ? test : NULL, *second = columns->held_out && columns->test ? test : NULL;
-    cli_table_row(table, label, isnan(weight) ? "" : cli_number(weight, 4), first ? cli_percent(first->accuracy) : NULL, first ? cli_number(first->loss, 4) : NULL,
-        second ? cli_percent(second->accuracy) : NULL, second ? cli_number(second->loss, 4) : NULL, NULL);
+    const char *cells[6] = {NULL};
+    int n = 0;
+    if (columns->weight)
+        cells[n++] = isnan(weight) ? "" : cli_number(weight, 4);
+    n += score_cells(cells + n, columns->held_out, held_out);
+    score_cells(cells + n, columns->test, test);
+    cli_table_row(table, label, cells[0], cells[1], cells[2], cells[3], cells[4], NULL);
+}
+
+static void soup_head(CliTable *table, const Columns *columns)
+{
+    const char *cells[6] = {NULL};
+    int n = 0;
+    if (columns->weight)
+        cells[n++] = "weight";
+    for (int test = 0; test < 2; test++)
+        if (test ? columns->test : columns->held_out) {
+            cells[n++] = !columns->held_out ? "accuracy" : test ? "test" : "held out";
+            cells[n++] = "loss";
+        }
+    cli_table_row(table, "", cells[0], cells[1], cells[2], cells[3], cells[4], NULL);
 }
 
 static void soup_table(const PapaSoupReport *report, const char *base)
 {
-    Columns columns = {!isnan(report->held_out.accuracy), !isnan(report->test.accuracy)};
+    const int n = report->n + (base != NULL);
+    Columns columns = {false, !isnan(report->held_out.accuracy), !isnan(report->test.accuracy)};
     CliTable table = {0};
     char cell[CLI_CELL_BYTES], label[CLI_CELL_BYTES + 8];
-    bool two = columns.held_out && columns.test, one = columns.held_out || columns.test;
-    cli_table_row(&table, "", "weight", !one ? NULL : columns.held_out ? "held out" : "accuracy", "loss", two ? "test" : NULL, "loss", NULL);
-    for (int k = 0; k < report->n + (base != NULL); k++) {
+    for (int k = 0; k < n; k++)
+        columns.weight |= !isnan(report->ingredients[k].weight);
+    if (columns.weight || columns.held_out || columns.test)
+        soup_head(&table, &columns);
+    for (int k = 0; k < n; k++) {
         const PapaIngredient *i = &report->ingredients[k];
         snprintf(label, sizeof label, "%s%s", cli_file_cell(cell, i->path), k == report->n ? " (base)" : "");
         soup_row(&table, &columns, label, i->weight, &i->held_out, &i->test);
     }
     if (report->repaired || report->recalibrated)
         soup_row(&table, &columns, "merged, as it is", NAN, &report->held_out_plain, &report->test_plain);
-    if (one)
+    if (columns.held_out || columns.test)
         soup_row(&table, &columns, report->repaired ? "merged, REPAIRed" : report->recalibrated ? "merged, statistics measured" : "merged", NAN, &report->held_out,
             &report->test);
     cli_table_print(&table);
@@ -181,8 +215,8 @@ static void diagnosis_model(const PapaDiagnosisModel *m, int n_tensors, const ch
         return;
     }
     diagnosis_tensors(m, n_tensors);
-    printf("same initialisation: %s; aligned: %s (matching would move %s of the units)\n", m->same_init ? "yes" : "no", m->aligned ? "yes" : "no",
-        cli_percent(m->moved));
+    printf("related (one initialisation, or aligned before): %s; units in the same order: %s (matching would move %s of them)\n", m->same_init ? "yes" : "no",
+        m->aligned ? "yes" : "no", cli_percent(m->moved));
     if (!isnan(m->barrier))
         printf("barrier: %s; aligned: %s\n", cli_number(m->barrier, 4), cli_number(m->barrier_aligned, 4));
     printf("advice: %s%s%s\n\n", advice_words[m->advice], m->why ? ": " : "", m->why ? m->why : "");

@@ -1,8 +1,9 @@
 /* papa-soup: trained ONNX files in, one file out: their mean or another merge, or an ensemble. Or what lies between them, and whether they are fit
  * to be merged. */
-#include "tools/cli.h"
+#include "tools/cli_judge.h"
 #include "tools/cli_reports.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,8 +14,6 @@ static const char *const means[] = {"logits", "probabilities", NULL};
 static const char *const align_methods[] = {"weights", "activations", NULL};
 static const char *const align_goals[] = {"first", "mean", "cycle", NULL};
 static const char *const repair_modes[] = {"both", "rescale", "reshift", NULL};
-static const char *const splits[] = {"train", "test", NULL};
-static const char *const precisions[] = {"fp32", "tf32", "bf16", NULL};
 
 /* What the program is told to do: a method, or one of these. */
 enum { PATH = PAPA_SOUP_ENSEMBLE + 1, DIAGNOSE };
@@ -24,11 +23,12 @@ typedef struct Settings {
     double *weights, lerp, slerp;
     int n_weights;
     const char *base, *path;
-    int points, n_mean, n_std;
+    int points;
     bool json, ensemble, diagnose;
+    CliJudge judge;
     struct { /* on the command line */
-        bool method, lerp, slerp, path, weights, any_sum, base, t, scale, density, decay, average, steps, rate, align, align_to, align_method, restarts, repair, bn,
-            data, val_data, val, test_data, split, norm, output, flip, crop, repair_batches, points, out;
+        bool method, lerp, slerp, path, weights, any_sum, base, t, scale, density, decay, average, steps, rate, align, align_method, restarts, repair, bn, points,
+            out;
     } given;
 } Settings;
 
@@ -37,7 +37,6 @@ typedef struct Settings {
 static const CliOption *option_table(Settings *s)
 {
     PapaSoupOptions *o = &s->soup;
-    PapaJudgeOptions *j = &o->judge;
     const CliOption table[] = {
         {CLI_GROUP, .text = "How to merge; without any of these: the uniform mean"},
         {CLI_CHOICE, "method", .letter = 'm', .to = &o->method, .choices = methods, .value = "NAME", GIVEN(method), .text = "one of those below"},
@@ -60,9 +59,8 @@ static const CliOption *option_table(Settings *s)
         {CLI_STRING, "out", .letter = 'o', .to = &o->out, .value = "FILE", GIVEN(out), .fallback = "", .text = "the file to write"},
 
         {CLI_GROUP, .text = "Before and after merging"},
-        {CLI_FLAG, "align", .to = &o->align, GIVEN(align), .text = "permute the units of all models to match, first"},
-        {CLI_CHOICE, "align-to", .to = &o->align_options.to, .choices = align_goals, GIVEN(align_to),
-            .text = "to the first model, to the mean of the others in turn, or all at once"},
+        {CLI_MODE, "align", .to = &o->align_options.to, .choices = align_goals, GIVEN(align), .fallback = "",
+            .text = "first permute the units of all models to match: the first model's, the mean of the others in turn, or all at once"},
         {CLI_CHOICE, "align-method", .to = &o->align_options.method, .choices = align_methods, GIVEN(align_method),
             .text = "match weights, or activations on training images"},
         {CLI_INT, "restarts", .to = &o->align_options.restarts, .value = "N", .range = CLI_FROM(1), GIVEN(restarts),
@@ -75,41 +73,11 @@ static const CliOption *option_table(Settings *s)
         {CLI_STRING, "path", .to = &s->path, .value = "FILE.svg", GIVEN(path), .fallback = "", .text = "score two models and what lies between them, and draw it"},
         {CLI_INT, "points", .to = &s->points, .value = "N", .range = CLI_FROM(2), GIVEN(points), .text = "of the path, its ends included"},
         {CLI_FLAG, "diagnose", .to = &s->diagnose, .text = "say whether the models are fit to be merged, and how"},
-
-        {CLI_GROUP, .text = "Data: with it the models and the result are scored"},
-        {CLI_STRING, "data", .to = &j->data, .value = "DATA", GIVEN(data), .fallback = "",
-            .text = "training images: a data set's name, a folder of IDX or CIFAR files, or a folder with one folder of JPEG files per class"},
-        {CLI_STRING, "val-data", .to = &j->val_data, .value = "DATA", GIVEN(val_data), .fallback = "held out from --data",
-            .text = "images to choose on: its training images"},
-        {CLI_FLOAT, "val", .to = &j->val_fraction, .value = "FRACTION", .range = CLI_BELOW(0, 1), GIVEN(val),
-            .text = "fraction of --data's training images that is held out"},
-        {CLI_STRING, "test-data", .to = &j->test_data, .value = "DATA", GIVEN(test_data), .fallback = "--data",
-            .text = "data set for the scores that nothing is chosen on"},
-        {CLI_CHOICE, "split", .to = &j->test_split, .choices = splits, GIVEN(split), .text = "split of it"},
-        {CLI_LIST, "mean", .to = j->mean, .value = "LIST", .count = &s->n_mean, .max_count = 4, GIVEN(norm),
-            .fallback = "the first file's metadata, or else measured on the training images", .text = "per-channel mean that is subtracted, on a scale of 0 to 1"},
-        {CLI_LIST, "std", .to = j->std, .value = "LIST", .count = &s->n_std, .max_count = 4, .range = CLI_ABOVE(0), GIVEN(norm), .fallback = "likewise",
-            .text = "per-channel standard deviation that is divided by"},
-        {CLI_STRING, "output", .to = &j->output, .value = "NAME", GIVEN(output), .fallback = "the only one, or the first of rank 2",
-            .text = "the graph output that classifies; of an ensemble: that is averaged"},
-        {CLI_FLAG, "flip", .to = &j->flip, GIVEN(flip), .text = "measure statistics on images that are flipped at random, as in training"},
-        {CLI_INT, "crop", .to = &j->crop, .value = "PIXELS", .range = CLI_FROM(0), GIVEN(crop), .fallback = "0: off",
-            .text = "likewise, padded by this much and cropped at random"},
-        {CLI_INT, "repair-batches", .to = &j->repair_batches, .value = "N", .range = CLI_FROM(0), GIVEN(repair_batches),
-            .fallback = "5, or 25 from 100000 images on", .text = "batches that statistics are measured on"},
-
-        {CLI_GROUP, .text = "Running"},
-        {CLI_INT, "batch", .letter = 'b', .to = &j->batch, .value = "N", .range = CLI_FROM(1), .text = "images at a time"},
-        {CLI_SEED, "seed", .to = &o->seed, .value = "N", .text = "of every random number"},
-        {CLI_STRING, "device", .to = &j->device.device, .value = "DEVICE", .fallback = "auto", .text = "auto, cpu, cuda or cuda:0"},
-        {CLI_CHOICE, "precision", .to = &j->device.precision, .choices = precisions, .text = "of a GPU: see papa-train"},
-        {CLI_INT, "threads", .to = &j->device.threads, .value = "N", .range = CLI_FROM(0), .fallback = "the cores at hand", .text = "CPU threads in all"},
-        {CLI_FLAG, "json", .to = &s->json, .text = "print JSON"},
-        {.text = NULL},
     };
-    static CliOption copy[sizeof table / sizeof *table];
-    memcpy(copy, table, sizeof table);
-    return copy;
+    static CliOption all[sizeof table / sizeof *table + CLI_JUDGE_OPTIONS];
+    memcpy(all, table, sizeof table);
+    cli_judge_options(all + sizeof table / sizeof *table, &s->judge);
+    return all;
 }
 
 /* ---------------------------------------------------------------- what goes together */
@@ -184,34 +152,35 @@ static int check_action(const CliProgram *program, const Settings *s, int action
 /* Options that need another one. */
 static int check_needs(const CliProgram *program, const Settings *s, int action, const char *option)
 {
-    const bool aligns = s->given.align || action == DIAGNOSE, data = s->given.data, ensemble = action == PAPA_SOUP_ENSEMBLE;
+    const bool aligns = s->given.align || action == DIAGNOSE, data = s->judge.given.data, ensemble = action == PAPA_SOUP_ENSEMBLE;
+    const char *needy = cli_judge_needy(&s->judge);
     const struct {
         bool given, is_there;
         const char *option, *needs;
     } all[] = {
         {s->given.any_sum, s->given.weights, "--any-sum", "--weights"},
         {BIT(action) & BASED, s->given.base, option, "--base FILE"},
-        {s->given.align_to, s->given.align, "--align-to", "--align"},
         {s->given.align_method, aligns, "--align-method", "--align"},
         {s->given.restarts, aligns, "--restarts", "--align"},
         {BIT(action) & (CHOSEN | BIT(PATH)), data, option, "--data"},
         {s->given.repair, data, "--repair", "--data"},
         {s->given.bn && s->soup.recalibrate, data, "--recalibrate-bn on", "--data"},
         {s->soup.align_options.method == PAPA_ALIGN_ACTIVATIONS, data, "--align-method activations", "--data"},
-        {s->given.val_data, data, "--val-data", "--data"},
-        {s->given.val, data, "--val", "--data"},
-        {s->given.test_data, data, "--test-data", "--data"},
-        {s->given.split, data, "--split", "--data"},
-        {s->given.norm, data, "--mean and --std", "--data"},
-        {s->given.output, data || ensemble, "--output", "--data or --ensemble"},
-        {s->given.flip, data, "--flip", "--data"},
-        {s->given.crop, data, "--crop", "--data"},
-        {s->given.repair_batches, data, "--repair-batches", "--data"},
+        {s->judge.given.output, data || ensemble, "--output", "--data or --ensemble"},
+        {needy != NULL, data, needy, "--data"},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i].given && !all[i].is_there)
             return cli_usage_error(program, "%s needs %s", all[i].option, all[i].needs);
     return CLI_CONTINUE;
+}
+
+static double sum_of(const double *weights, int n)
+{
+    double sum = 0;
+    for (int k = 0; k < n; k++)
+        sum += weights[k];
+    return sum;
 }
 
 static int check_settings(const CliProgram *program, Settings *s, int n, int *action, const char **option)
@@ -225,17 +194,15 @@ static int check_settings(const CliProgram *program, Settings *s, int n, int *ac
         return code;
     if (s->given.weights && s->n_weights != n)
         return cli_usage_error(program, "--weights has %d value%s, for %d model%s", s->n_weights, s->n_weights == 1 ? "" : "s", n, n == 1 ? "" : "s");
+    if (BIT(*action) & (BIT(PAPA_SOUP_MEAN) | BIT(PAPA_SOUP_ENSEMBLE)) && s->given.weights && !s->soup.any_sum && fabs(sum_of(s->weights, n) - 1) > 1e-6)
+        return cli_usage_error(program, "the weights sum to %.9g, not to 1; --any-sum allows it", sum_of(s->weights, n));
     if (*action == PATH && n != 2)
         return cli_usage_error(program, "--path takes two models, %d given", n);
     if (*action == DIAGNOSE && n < 2)
         return cli_usage_error(program, "--diagnose takes at least two models");
     if (*action < PATH && !s->soup.out)
         return cli_usage_error(program, "--out is missing: the file to write");
-    if (s->given.val_data && s->given.val)
-        return cli_usage_error(program, "--val and --val-data exclude each other");
-    if (s->n_mean != s->n_std)
-        return cli_usage_error(program, "--mean has %d values and --std %d, expected one per channel in both", s->n_mean, s->n_std);
-    return CLI_CONTINUE;
+    return cli_judge_check(program, &s->judge);
 }
 
 /* What several parts of the options share. */
@@ -243,7 +210,7 @@ static void complete_options(Settings *s, int action)
 {
     PapaSoupOptions *o = &s->soup;
     o->weights = s->given.weights ? s->weights : NULL;
-    o->judge.n_norm = s->n_mean;
+    o->align = s->given.align;
     o->judge.seed = o->align_options.seed = o->seed;
     if (action < PATH)
         o->method = (PapaSoupMethod)action;
@@ -328,6 +295,8 @@ int main(int argc, char **argv)
 {
     Settings s = {.points = 11, .lerp = 0.5, .slerp = 0.5};
     papa_soup_defaults(&s.soup);
+    s.judge = (CliJudge){.options = &s.soup.judge, .seed = &s.soup.seed, .json = &s.json, .heading = "Data: with it the models and the result are scored",
+        .output = "the graph output that classifies; of an ensemble: that is averaged"};
     CliProgram program = {
         .name = "papa-soup",
         .usage = "MODEL.onnx... -o OUT.onnx [options]",

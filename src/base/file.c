@@ -111,6 +111,14 @@ PapaStatus papa_writer_open(PapaWriter *out, const char *path)
     return PAPA_OK;
 }
 
+PapaStatus papa_writer_try(const char *path)
+{
+    PapaWriter writer;
+    PapaStatus status = papa_writer_open(&writer, path);
+    papa_writer_abort(&writer);
+    return status;
+}
+
 PapaStatus papa_writer_write(PapaWriter *writer, const void *data, size_t bytes)
 {
     if (bytes && fwrite(data, 1, bytes, writer->stream) != bytes)

@@ -25,6 +25,7 @@ typedef struct PapaWriter {
 } PapaWriter;
 
 PapaStatus papa_writer_open(PapaWriter *out, const char *path);
+PapaStatus papa_writer_try(const char *path);      /* whether a file could be begun there; leaves nothing */
 PapaStatus papa_writer_write(PapaWriter *writer, const void *data, size_t bytes);
 PapaStatus papa_writer_sync(PapaWriter *writer);   /* flushes to the disk; after it, commit can only fail at the rename */
 PapaStatus papa_writer_commit(PapaWriter *writer); /* closes in any case; on failure nothing is left behind */

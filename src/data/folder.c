@@ -2,6 +2,7 @@
  * in parallel, where the result fits the memory budget. Names sort by their bytes; hidden ones don't count. */
 #include "data/dataset.h"
 
+#include "base/clock.h"
 #include "data/jpeg.h"
 
 #include <dirent.h>
@@ -10,7 +11,6 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
-#include <time.h>
 
 /* ---------------------------------------------------------------- listing */
 
@@ -204,13 +204,6 @@ static PapaStatus decode_piece(void *context, int worker, int task)
     return status;
 }
 
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* In rounds, so that between them this thread can tell how far it is and whether to stop. */
 static PapaStatus decode_all(PapaData *data, const PapaHooks *hooks)
 {
@@ -223,7 +216,7 @@ static PapaStatus decode_all(PapaData *data, const PapaHooks *hooks)
         return papa_fail_memory(bytes, "decoded images");
     PAPA_GOTO(papa_pool_new(&pool, papa_cores()));
     int64_t round = (int64_t)papa_pool_workers(pool) * 8 * PIECE;
-    double began = seconds(), told = -1;
+    double began = papa_now(), told = -1;
     for (int64_t begin = 0; begin < n; begin += round) {
         DecodeJob job = {data, images, begin, begin + round < n ? begin + round : n};
         PAPA_GOTO(papa_pool_for(pool, (int)((job.end - begin + PIECE - 1) / PIECE), decode_piece, &job));
@@ -231,7 +224,7 @@ static PapaStatus decode_all(PapaData *data, const PapaHooks *hooks)
             status = papa_fail(PAPA_ERR_STOPPED, "stopped while data set %s was being decoded", data->info.name);
             goto out;
         }
-        double now = seconds() - began;
+        double now = papa_now() - began;
         if (hooks && hooks->progress && (now - told >= 0.1 || job.end == n)) {
             told = now;
             hooks->progress(hooks->context,

@@ -1,4 +1,5 @@
 /* papa_path: what lies on the straight line between two networks. */
+#include "base/file.h"
 #include "jobs/align_job.h"
 #include "jobs/judge.h"
 #include "jobs/path_svg.h"
@@ -43,8 +44,10 @@ static PapaStatus open_path(Path *p, const PapaModel *a, const PapaModel *b)
     PapaJudgeNeeds needs = {.statistics = p->options->recalibrate, .mode = PAPA_REPAIR_NONE};
     PAPA_TRY(check_options(p->options));
     PAPA_TRY(papa_ingredients_open(&p->ingredients, models, 2, NULL));
-    if (p->options->svg)
+    if (p->options->svg) {
         PAPA_TRY(papa_ingredients_check_output(p->ingredients, p->options->svg));
+        PAPA_TRY(papa_writer_try(p->options->svg));
+    }
     PAPA_TRY(papa_judge_open(&p->judge, p->ingredients, &p->options->judge, &needs, p->hooks));
     p->images = papa_judge_has(p->judge, PAPA_JUDGE_TEST) ? PAPA_JUDGE_TEST : PAPA_JUDGE_HELD_OUT;
     if (!papa_judge_has(p->judge, p->images))

@@ -21,6 +21,7 @@
 #define ALIGNED "#00798c"
 #define MOST_TICKS 12
 #define MOST_LETTERS 28   /* of a model's name */
+#define MOST_CIRCLES 31   /* on a line; more would run into each other */
 
 /* ---------------------------------------------------------------- text */
 
@@ -167,7 +168,7 @@ static void put_line(FILE *to, const Panel *panel, const PapaPathReport *report,
         begun = isfinite(value);
     }
     fprintf(to, "\" fill=\"none\" stroke=\"%s\" stroke-width=\"2.2\" stroke-linejoin=\"round\"/>\n", colour);
-    for (int i = 0; i < report->n_points; i++) {
+    for (int i = 0; i < report->n_points && report->n_points <= MOST_CIRCLES; i++) {
         double value = value_of(panel, score_of(&report->points[i], aligned));
         if (isfinite(value))
             fprintf(to, "<circle cx=\"%.2f\" cy=\"%.2f\" r=\"3.2\" fill=\"white\" stroke=\"%s\" stroke-width=\"1.8\"/>\n",
@@ -198,7 +199,8 @@ static void put_legend(FILE *to, const PapaPathPicture *picture)
         double barrier = aligned ? report->barrier_aligned : report->barrier, y = 28 + 19 * aligned, x = LEFT + PANEL_WIDTH + GAP;
         const char *colour = aligned ? ALIGNED : PLAIN;
         fprintf(to, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" stroke-width=\"2.2\"/>\n", x, y - 4, x + 28, y - 4, colour);
-        fprintf(to, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.2\" fill=\"white\" stroke=\"%s\" stroke-width=\"1.8\"/>\n", x + 14, y - 4, colour);
+        if (report->n_points <= MOST_CIRCLES)
+            fprintf(to, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.2\" fill=\"white\" stroke=\"%s\" stroke-width=\"1.8\"/>\n", x + 14, y - 4, colour);
         fprintf(to, "<text x=\"%.1f\" y=\"%.1f\" font-size=\"13\" fill=\"" INK "\">%s", x + 38, y, aligned ? "aligned" : "as they are");
         if (isfinite(barrier))
             fprintf(to, "<tspan fill=\"" PALE "\">, barrier %.4f</tspan>", barrier);

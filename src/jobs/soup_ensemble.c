@@ -81,8 +81,8 @@ static PapaStatus find_heads(PapaHead *heads, const PapaSoupJob *job)
         find_head(&heads[k], model, output);
         if (heads[k].softmax != heads[0].softmax || (heads[k].softmax && heads[k].softmax_axis != heads[0].softmax_axis)) {
             static const char *const kinds[] = {"no softmax", "a Softmax", "a LogSoftmax"};
-            return papa_fail(PAPA_ERR_MISMATCH, "%s: %s makes output '%s', and in %s %s makes '%s'", papa_onnx_path(first->onnx), kinds[heads[0].softmax],
-                heads[0].output, papa_onnx_path(model->onnx), kinds[heads[k].softmax], heads[k].output);
+            return papa_fail(PAPA_ERR_MISMATCH, "%s: output '%s' is made by %s; %s: '%s' by %s, and one can't be averaged with the other",
+                papa_onnx_path(first->onnx), heads[0].output, kinds[heads[0].softmax], papa_onnx_path(model->onnx), heads[k].output, kinds[heads[k].softmax]);
         }
     }
     if (job->options->ensemble == PAPA_ENSEMBLE_PROBABILITIES && !heads[0].softmax && output_rank(first, heads[0].output) != 2)
@@ -97,7 +97,8 @@ static void remark_outputs(const PapaSoupJob *job, const char *output)
     char line[320];
     if (graph->n_output < 2 || !job->hooks->remark)
         return;
-    snprintf(line, sizeof line, "the ensemble has the output '%.200s'; the other %zu are left out", output, graph->n_output - 1);
+    snprintf(line, sizeof line, "the ensemble has the output '%.200s'; %zu other%s left out", output, graph->n_output - 1,
+        graph->n_output == 2 ? " is" : "s are");
     job->hooks->remark(job->hooks->context, line);
 }
 

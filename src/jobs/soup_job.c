@@ -1,13 +1,14 @@
 /* papa_soup: options, and who does what. */
 #include "jobs/soup_job.h"
 
+#include "base/clock.h"
+#include "base/file.h"
 #include "jobs/align_job.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 void papa_soup_defaults(PapaSoupOptions *out)
 {
@@ -213,8 +214,10 @@ static PapaStatus run(PapaSoupJob *job, PapaIngredients *ingredients)
     const PapaSoupOptions *o = job->options;
     PapaAlignment *alignment = NULL;
     PapaStatus status;
-    if (o->out)
+    if (o->out) {
         PAPA_TRY(papa_ingredients_check_output(ingredients, o->out));
+        PAPA_TRY(papa_writer_try(o->out)); /* now, and not after an hour's work */
+    }
     if (o->align)
         PAPA_TRY(papa_align_ingredients(&alignment, ingredients, &o->align_options, &o->judge, job->hooks));
     if (o->judge.data)
@@ -227,29 +230,34 @@ static PapaStatus run(PapaSoupJob *job, PapaIngredients *ingredients)
     return status;
 }
 
-static double seconds_now(void)
+/* Outputs can be averaged whatever the networks are, but they are scored as one network's. */
+static PapaStatus open_ingredients(PapaIngredients **out, const PapaModel *const *models, int n, const PapaSoupOptions *options)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    if (options->method != PAPA_SOUP_ENSEMBLE)
+        return papa_ingredients_open(out, models, n, options->base);
+    PAPA_TRY(papa_ingredients_open_unpaired(out, models, n));
+    if (!options->judge.data)
+        return PAPA_OK;
+    papa_ingredients_close(*out);
+    PapaStatus status = papa_ingredients_open(out, models, n, NULL);
+    return status == PAPA_ERR_MISMATCH ? papa_fail_in(status, "an ensemble of different networks is written without data, and scored as a file") : status;
 }
 
 PapaStatus papa_soup(PapaSoupReport *out, const PapaModel *const *models, int n, const PapaSoupOptions *options, const PapaHooks *hooks)
 {
     static const PapaHooks none;
     PapaIngredients *ingredients = NULL;
-    double start = seconds_now();
+    double start = papa_now();
     *out = (PapaSoupReport){0};
     PAPA_TRY(check_options(options, n));
-    bool unpaired = options->method == PAPA_SOUP_ENSEMBLE && !options->judge.data; /* outputs can be averaged whatever the networks are */
     PapaStatus status;
-    PAPA_GOTO(unpaired ? papa_ingredients_open_unpaired(&ingredients, models, n) : papa_ingredients_open(&ingredients, models, n, options->base));
+    PAPA_GOTO(open_ingredients(&ingredients, models, n, options));
     PAPA_GOTO(begin_report(out, models, n, options->base));
     PapaSoupJob job = {.ingredients = ingredients, .options = options, .hooks = hooks ? hooks : &none, .report = out, .n = n};
     if (!papa_soup_needs_data(options->method))
         papa_soup_set_weights(&job, NULL);
     PAPA_GOTO(run(&job, ingredients));
-    out->seconds = seconds_now() - start;
+    out->seconds = papa_now() - start;
 out:
     papa_ingredients_close(ingredients);
     if (status) {

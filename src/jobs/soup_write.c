@@ -3,7 +3,6 @@
 
 #include "base/text.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,15 +62,6 @@ static PapaStatus describe_options(PapaMetadata *m, const PapaSoupOptions *o, in
     return status;
 }
 
-static PapaStatus describe_score(PapaMetadata *m, const char *accuracy, const char *loss, const char *n, const PapaScore *score)
-{
-    if (isnan(score->accuracy))
-        return PAPA_OK;
-    PAPA_TRY(papa_metadata_set_number(m, accuracy, score->accuracy));
-    PAPA_TRY(papa_metadata_set_number(m, loss, score->loss));
-    return papa_metadata_set(m, n, "%lld", (long long)score->n);
-}
-
 static PapaStatus describe_result(PapaMetadata *m, const PapaSoupJob *job)
 {
     static const char *const to[] = {"first", "mean", "cycle"}, *const modes[] = {"both", "rescale", "reshift"};
@@ -86,8 +76,7 @@ static PapaStatus describe_result(PapaMetadata *m, const PapaSoupJob *job)
         PAPA_TRY(papa_metadata_set_text(m, "papa.repaired", modes[o->repair]));
     if (report->recalibrated)
         PAPA_TRY(papa_metadata_set_text(m, "papa.recalibrated", "true"));
-    PAPA_TRY(describe_score(m, "papa.score.val.accuracy", "papa.score.val.loss", "papa.score.val.n", &report->held_out));
-    return describe_score(m, "papa.score.test.accuracy", "papa.score.test.loss", "papa.score.test.n", &report->test);
+    return papa_metadata_set_scores(m, &report->held_out, &report->test);
 }
 
 /* The ingredients' weights and held-out scores, each in a list of its own. */

@@ -4,6 +4,7 @@
  * once. */
 #include "onnx/pair_graph.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,6 +92,33 @@ static PapaStatus order_by_names(const Onnx__ValueInfoProto *const *a, const Onn
     return status;
 }
 
+/* "FLOAT Nx1x28x28"; "" for what is no tensor, a "?" for a dimension that nobody knows. */
+static void type_text(char *text, size_t bytes, const Onnx__ValueInfoProto *value)
+{
+    const Onnx__TypeProto__Tensor *tensor = papa_tensor_type(value);
+    *text = 0;
+    if (!tensor)
+        return;
+    size_t used = (size_t)snprintf(text, bytes, " %s", papa_type_name(tensor->elem_type));
+    for (size_t i = 0; tensor->shape && i < tensor->shape->n_dim && used < bytes; i++) {
+        const Onnx__TensorShapeProto__Dimension *dim = tensor->shape->dim[i];
+        const char *x = i ? "x" : " ";
+        if (dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE)
+            used += (size_t)snprintf(text + used, bytes - used, "%s%lld", x, (long long)dim->dim_value);
+        else
+            used += (size_t)snprintf(text + used, bytes - used, "%s%.40s", x, dim->dim_param && *dim->dim_param ? dim->dim_param : "?");
+    }
+}
+
+static PapaStatus fail_types(const Ends *e, const Onnx__ValueInfoProto *a, const Onnx__ValueInfoProto *b, const char *what)
+{
+    char types[2][200];
+    type_text(types[0], sizeof types[0], a);
+    type_text(types[1], sizeof types[1], b);
+    return papa_fail(PAPA_ERR_MISMATCH, "%s: %s '%.200s'%s; %s: its counterpart '%.200s'%s is of another type or shape", papa_onnx_path(e->onnx[0]), what,
+        a->name, types[0], papa_onnx_path(e->onnx[1]), b->name, types[1]);
+}
+
 static PapaStatus pair_values(const Ends *e, const Onnx__ValueInfoProto *const *a, size_t n_a, const Onnx__ValueInfoProto **b, size_t n_b,
     const char *what)
 {
@@ -102,8 +130,7 @@ static PapaStatus pair_values(const Ends *e, const Onnx__ValueInfoProto *const *
     PAPA_TRY(order_by_names(a, b, n_a));
     for (size_t i = 0; i < n_a; i++)
         if (!types_fit(a[i], b[i]))
-            return papa_fail(PAPA_ERR_MISMATCH, "%s: %s '%.200s'; %s: its counterpart '%.200s' is of another type or shape",
-                papa_onnx_path(e->onnx[0]), what, a[i]->name, papa_onnx_path(e->onnx[1]), b[i]->name);
+            return fail_types(e, a[i], b[i], what);
     return PAPA_OK;
 }
 

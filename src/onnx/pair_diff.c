@@ -204,8 +204,8 @@ static PapaStatus explain_inputs(Diff *d, const Side *x, const PapaPairNode *a, 
             continue; /* crossed: the other input tells */
         if (commutes && x->graph->values[v].tensor >= 0 && y->graph->values[w].tensor < 0)
             w = b->inputs[!k].value;
-        return papa_fail(PAPA_ERR_MISMATCH, "%s: %s reads %s; %s: its counterpart %s reads %s", path_of(x), node_text(d, a), value_text(d, x, v),
-            path_of(y), node_text(d, b), value_text(d, y, w));
+        return papa_fail(PAPA_ERR_MISMATCH, "%s: %s read%s %s; %s: its counterpart %s read%s %s", path_of(x), node_text(d, a), a->proto ? "s" : "",
+            value_text(d, x, v), path_of(y), node_text(d, b), b->proto ? "s" : "", value_text(d, y, w)); /* without a node: outputs */
     }
     return PAPA_OK;
 }

@@ -68,8 +68,8 @@ PapaStatus papa_images_given_normalization(double *mean, double *std, const Papa
 {
     PapaDataInfo info = papa_data_info(plan->data);
     if (plan->n_given != info.channels)
-        return papa_fail(PAPA_ERR_ARGUMENT, "mean and std have %d values, images of %s have %lld channels", plan->n_given, info.name,
-            (long long)info.channels);
+        return papa_fail(PAPA_ERR_ARGUMENT, "mean and std have %d values, images of %s have %lld channel%s", plan->n_given, info.name,
+            (long long)info.channels, info.channels == 1 ? "" : "s");
     for (int c = 0; c < plan->n_given; c++) {
         if (!(plan->std[c] > 0))
             return papa_fail(PAPA_ERR_ARGUMENT, "std is %g, expected more than 0", (double)plan->std[c]);

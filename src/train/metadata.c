@@ -79,6 +79,21 @@ PapaStatus papa_metadata_set_number(PapaMetadata *m, const char *key, double val
     return papa_metadata_set_numbers(m, key, &value, 1);
 }
 
+static PapaStatus set_score(PapaMetadata *m, const char *accuracy, const char *loss, const char *n, const PapaScore *score)
+{
+    if (isnan(score->accuracy))
+        return PAPA_OK;
+    PAPA_TRY(papa_metadata_set_number(m, accuracy, score->accuracy));
+    PAPA_TRY(papa_metadata_set_number(m, loss, score->loss));
+    return papa_metadata_set(m, n, "%lld", (long long)score->n);
+}
+
+PapaStatus papa_metadata_set_scores(PapaMetadata *m, const PapaScore *val, const PapaScore *test)
+{
+    PAPA_TRY(set_score(m, "papa.score.val.accuracy", "papa.score.val.loss", "papa.score.val.n", val));
+    return set_score(m, "papa.score.test.accuracy", "papa.score.test.loss", "papa.score.test.n", test);
+}
+
 /* Names come from folders and may hold anything. */
 static size_t quote(char *to, const char *name)
 {

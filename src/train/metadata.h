@@ -48,6 +48,7 @@ PapaStatus papa_metadata_set(PapaMetadata *metadata, const char *key, const char
 PapaStatus papa_metadata_set_text(PapaMetadata *metadata, const char *key, const char *value); /* of any length; NULL: the entry goes */
 PapaStatus papa_metadata_set_number(PapaMetadata *metadata, const char *key, double value);
 PapaStatus papa_metadata_set_numbers(PapaMetadata *metadata, const char *key, const double *values, int n);
+PapaStatus papa_metadata_set_scores(PapaMetadata *metadata, const PapaScore *val, const PapaScore *test); /* papa.score.*; NaN ones are left out */
 PapaStatus papa_metadata_set_classes(PapaMetadata *metadata, const char *const *names, int n);
 void papa_metadata_free(PapaMetadata *metadata);
 

@@ -1,16 +1,8 @@
 #include "train/progress.h"
 
 #include <math.h>
-#include <time.h>
 
 #define INTERVAL .1 /* seconds */
-
-double papa_now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 void papa_meter_begin(PapaMeter *meter, const PapaHooks *hooks, PapaPhase phase, int64_t total, const atomic_llong *done, int64_t images_each)
 {

@@ -2,6 +2,7 @@
 #ifndef PAPA_PROGRESS_H
 #define PAPA_PROGRESS_H
 
+#include "base/clock.h"
 #include "base/status.h"
 
 #include <stdatomic.h>
@@ -19,8 +20,5 @@ void papa_meter_begin(PapaMeter *meter, const PapaHooks *hooks, PapaPhase phase,
 void papa_meter_tick(void *context);
 /* Reports in any case, unless there was nothing to do. */
 void papa_meter_end(PapaMeter *meter);
-
-/* Seconds on a clock that nobody sets. */
-double papa_now(void);
 
 #endif

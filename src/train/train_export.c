@@ -1,7 +1,6 @@
 /* The files of a run, and what they say about themselves (metadata.h). */
 #include "train/training.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,21 +59,6 @@ static PapaStatus describe_input(const PapaTraining *t, PapaMetadata *m)
     return folded ? papa_metadata_set(m, "Image.NominalPixelRange", "Normalized_0_1") : PAPA_OK;
 }
 
-static PapaStatus describe_score(PapaMetadata *m, const char *accuracy, const char *loss, const char *n, const PapaScore *score)
-{
-    if (isnan(score->accuracy))
-        return PAPA_OK;
-    PAPA_TRY(papa_metadata_set_number(m, accuracy, score->accuracy));
-    PAPA_TRY(papa_metadata_set_number(m, loss, score->loss));
-    return papa_metadata_set(m, n, "%lld", (long long)score->n);
-}
-
-static PapaStatus describe_scores(PapaMetadata *m, const PapaScore *val, const PapaScore *test)
-{
-    PAPA_TRY(describe_score(m, "papa.score.val.accuracy", "papa.score.val.loss", "papa.score.val.n", val));
-    return describe_score(m, "papa.score.test.accuracy", "papa.score.test.loss", "papa.score.test.n", test);
-}
-
 /* Equal weights over those of the members that are taken; NULL: all. */
 static PapaStatus describe_members(PapaMetadata *m, const PapaTraining *t, const bool *taken)
 {
@@ -96,7 +80,7 @@ static PapaStatus describe(PapaMetadata *m, const PapaTraining *t, const char *k
     PAPA_TRY(papa_metadata_set(m, "papa.kind", "%s", kind));
     PAPA_TRY(describe_recipe(t, m));
     PAPA_TRY(describe_members(m, t, taken));
-    PAPA_TRY(describe_scores(m, val, test));
+    PAPA_TRY(papa_metadata_set_scores(m, val, test));
     return describe_input(t, m);
 }
 

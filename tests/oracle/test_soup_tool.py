@@ -293,6 +293,13 @@ def linear(name, seed, outputs=1, classes=3, output="y"):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def softmax_ended(name, seed):
+    model = linear(name, seed)
+    model.graph.node[0].output[0] = "h"
+    model.graph.node.append(helper.make_node("Softmax", ["h"], ["y"], axis=1))
+    return model
+
+
 def check_odd_ensembles(checks, folder):
     save = lambda name, model: (onnx.save(model, folder / name), folder / name)[1]
     a, b, out = save("la.onnx", linear("x", 1)), save("lb.onnx", linear("x", 2)), folder / "l.onnx"
@@ -317,6 +324,8 @@ def check_odd_ensembles(checks, folder):
     got = session_run(soup([a, save("lo.onnx", other)], out, "--ensemble"), feeds)[0]
     checks.at_most(relative_error(got, (answer(a) + answer(folder / "lo.onnx")) / 2), 1e-6, "other networks, one ensemble")
     out.unlink()
+    message = refused([a, save("lm.onnx", softmax_ended("x", 7))], out, "--ensemble")
+    checks.that(message and "output 'y' is made by no softmax; " in message and "'y' by a Softmax, and one" in message, f"scores beside probabilities: {message}")
     # an operator that ONNX Runtime lacks goes through; the output itself is averaged
     for k, path in enumerate((a, b)):
         model = onnx.load(path)

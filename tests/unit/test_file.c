@@ -102,6 +102,11 @@ static void test_errors(void)
     CHECK_FAILS(papa_writer_open(&writer, folder), PAPA_ERR_IO, "a folder");
     CHECK_FAILS(papa_writer_open(&writer, "/dev/null"), PAPA_ERR_IO, "not a regular file");
     CHECK_FAILS(papa_writer_open(&writer, in_folder("no/such/place")), PAPA_ERR_IO, "no/such/place");
+    CHECK_FAILS(papa_writer_try(in_folder("no/such/place")), PAPA_ERR_IO, "no/such/place");
+    CHECK_FAILS(papa_writer_try(folder), PAPA_ERR_IO, "a folder");
+    const int before = count_files();
+    CHECK_OK(papa_writer_try(in_folder("tried")));
+    CHECK(count_files() == before, "a trial leaves nothing");
     CHECK(!writer.stream && !writer.path && !writer.temporary);
     CHECK(count_files() == 1, "%d files", count_files());
 }

@@ -488,7 +488,7 @@ static void test_messages(void)
     conv_net(&a, "w0 w1 b1", "conv", 3, "Relu");
     conv_net(&b, "v0 v1 c1", "/c/Conv", 3, "Relu");
     b.inputs[0]->type->tensor_type->shape->dim[2]->dim_value = 9;
-    CHECK_FAILS(pair(&a, &b), PAPA_ERR_MISMATCH, "input 'x'; ");
+    CHECK_FAILS(pair(&a, &b), PAPA_ERR_MISMATCH, "input 'x' FLOAT Nx1x8x8; ");
     close_all();
 }
 
