@@ -501,8 +501,9 @@ void papa_path_report_free(PapaPathReport *report);
 typedef enum PapaAdvice {
     PAPA_ADVICE_NONE,        /* not the same network */
     PAPA_ADVICE_SOUP,        /* close enough to be averaged as they are */
+    PAPA_ADVICE_REPAIR,      /* average as they are, then REPAIR: aligning would change next to nothing */
     PAPA_ADVICE_ALIGN,       /* align first, then REPAIR */
-    PAPA_ADVICE_ENSEMBLE,    /* neither is likely to help: keep them apart */
+    PAPA_ADVICE_ENSEMBLE,    /* none of these is likely to help: keep them apart */
 } PapaAdvice;
 
 /* One tensor of the first model's. */

@@ -191,8 +191,8 @@ void cli_print_path(const PapaPathReport *report, const char *svg, bool json)
 
 /* ---------------------------------------------------------------- diagnoses */
 
-static const char *const advice_words[] = {"not the same network", "soup", "align first, then REPAIR", "ensemble"};
-static const char *const advice_keys[] = {"none", "soup", "align", "ensemble"};
+static const char *const advice_words[] = {"not the same network", "soup", "average, then REPAIR", "align first, then REPAIR", "ensemble"};
+static const char *const advice_keys[] = {"none", "soup", "repair", "align", "ensemble"};
 
 static void diagnosis_tensors(const PapaDiagnosisModel *m, int n_tensors)
 {

@@ -1,5 +1,6 @@
 #include "jobs/diagnose.h"
 
+#include <limits.h>
 #include <math.h>
 
 /* Standard deviations above random permutations. Independent networks stay within three or four, however their draws are distributed; one from the same
@@ -25,27 +26,47 @@
 #define BARRIER_SHARE 0.1
 #define BARRIER_LEAST 0.01
 
-/* What alignment must take away of the barrier to be worth it: REPAIR then takes about as much again. */
+/* What alignment must take away of the barrier to be worth it. */
 #define BARRIER_FALL 0.5
+
+/* REPAIR makes up for a loss half-way of up to about twice that of the ends; of more, too little is left to be put right. */
+#define REPAIR_SHARE 1.0
 
 static bool is_low(double barrier, const PapaFindings *f)
 {
     return barrier <= BARRIER_SHARE * f->ends + BARRIER_LEAST;
 }
 
+static bool is_bearable(double barrier, const PapaFindings *f)
+{
+    return barrier <= REPAIR_SHARE * f->ends + BARRIER_LEAST;
+}
+
+/* As it is printed with two digits; a trifle below 0 is 0. */
+static double two_digits(double x)
+{
+    const double rounded = round(100 * x) / 100;
+    return rounded == 0 ? 0 : rounded;
+}
+
 static const char *judge_by_images(PapaDiagnosisModel *m, const PapaFindings *f, PapaArena *arena)
 {
+    const double plain = two_digits(m->barrier), aligned = two_digits(m->barrier_aligned);
+    const bool falls = m->barrier_aligned <= BARRIER_FALL * m->barrier;
     if (is_low(m->barrier, f)) {
         m->advice = PAPA_ADVICE_SOUP;
-        return papa_arena_printf(arena, "the loss half-way is %.2f above that of the ends: average them as they are", m->barrier);
+        return papa_arena_printf(arena, "the loss half-way is %.2f above that of the ends: average them as they are", plain);
     }
-    if (is_low(m->barrier_aligned, f) || m->barrier_aligned <= BARRIER_FALL * m->barrier) {
+    if (is_low(m->barrier_aligned, f) || (falls && is_bearable(m->barrier_aligned, f))) {
         m->advice = PAPA_ADVICE_ALIGN;
-        return papa_arena_printf(arena, "aligning brings the barrier down from %.2f to %.2f: align, average, then REPAIR", m->barrier, m->barrier_aligned);
+        return papa_arena_printf(arena, "aligning brings the barrier down from %.2f to %.2f: align, average, then REPAIR", plain, aligned);
+    }
+    if (is_bearable(m->barrier, f)) {
+        m->advice = PAPA_ADVICE_REPAIR;
+        return papa_arena_printf(arena, "the loss half-way is %.2f above that of the ends, and aligning gains little (%.2f): average, then REPAIR", plain, aligned);
     }
     m->advice = PAPA_ADVICE_ENSEMBLE;
-    return papa_arena_printf(arena, "the loss half-way is %.2f above that of the ends, and %.2f after aligning: make an ensemble", m->barrier,
-        m->barrier_aligned);
+    return papa_arena_printf(arena, "the loss half-way is %.2f above that of the ends, and %.2f after aligning: make an ensemble", plain, aligned);
 }
 
 static const char *judge_by_weights(PapaDiagnosisModel *m, PapaArena *arena)
@@ -60,8 +81,8 @@ static const char *judge_by_weights(PapaDiagnosisModel *m, PapaArena *arena)
             m->cosine_aligned);
     }
     if (m->cosine_aligned >= ALIGN_COSINE) {
-        m->advice = PAPA_ADVICE_ALIGN;
-        return papa_arena_printf(arena, "units are in the same order, but weights far apart (cosine %.2f): average and REPAIR, and compare with an ensemble",
+        m->advice = PAPA_ADVICE_REPAIR;
+        return papa_arena_printf(arena, "units are in the same order, but weights far apart (cosine %.2f): average, then REPAIR, and compare with an ensemble",
             m->cosine);
     }
     m->advice = PAPA_ADVICE_ENSEMBLE;
@@ -85,7 +106,7 @@ PapaStatus papa_diagnose_judge(PapaDiagnosisModel *m, const PapaFindings *f, Pap
 
 static int caution(PapaAdvice advice)
 {
-    return advice == PAPA_ADVICE_NONE ? 3 : advice == PAPA_ADVICE_ENSEMBLE ? 2 : advice == PAPA_ADVICE_ALIGN ? 1 : 0;
+    return advice == PAPA_ADVICE_NONE ? INT_MAX : (int)advice; /* the others stand in this order */
 }
 
 void papa_diagnose_all(PapaDiagnosis *d)

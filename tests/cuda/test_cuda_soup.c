@@ -66,15 +66,17 @@ static void path(const char *device)
 
 /* ---------------------------------------------------------------- values inside */
 
+enum { N_OUTPUTS = 2 };
+
 typedef struct Values {
-    double sums[4];
+    double sums[N_OUTPUTS];
     int n;
 } Values;
 
-static PapaStatus add(void *context, const float *const *outputs, const PapaShape *shapes, int n_outputs)
+static PapaStatus add(void *context, const float *const *outputs, const PapaShape *shapes)
 {
     Values *values = context;
-    for (int o = 0; o < n_outputs; o++)
+    for (int o = 0; o < N_OUTPUTS; o++)
         for (int64_t i = 0; i < papa_shape_count(&shapes[o]); i++)
             values->sums[o] += outputs[o][i] * (1 + (double)(i % 7)); /* an order of axes of its own would show */
     values->n++;
@@ -94,7 +96,7 @@ static PapaStatus look_inside(Values *values, const PapaIngredients *ingredients
     if (status == PAPA_OK)
         status = papa_judge_load(judge, 0, store);
     if (status == PAPA_OK)
-        status = papa_judge_run(judge, store, (const char *const[]){"a1", "logits"}, 2, add, values);
+        status = papa_judge_run(judge, &store, 1, (const char *const[]){"a1", "logits"}, N_OUTPUTS, add, values);
     papa_judge_close(judge);
     return status;
 }

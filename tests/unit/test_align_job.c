@@ -362,13 +362,16 @@ static void test_advice(void)
     check_advice(MODEL(.01, 1, .98, NAN, NAN), far, PAPA_ADVICE_ALIGN, false, false);
     check_advice(MODEL(.01, .4, .98, NAN, NAN), far, PAPA_ADVICE_ALIGN, false, false);
     check_advice(MODEL(.01, .12, .98, NAN, NAN), far, PAPA_ADVICE_ENSEMBLE, false, false);
-    check_advice(MODEL(.5, .5, .01, NAN, NAN), near, PAPA_ADVICE_ALIGN, true, true);
+    check_advice(MODEL(.5, .5, .01, NAN, NAN), near, PAPA_ADVICE_REPAIR, true, true);
     check_advice(MODEL(.1, .1, .01, NAN, NAN), near, PAPA_ADVICE_ENSEMBLE, true, true);
     check_advice(MODEL(.9, .9, 0, NAN, NAN), none, PAPA_ADVICE_SOUP, true, true);
     check_advice(MODEL(.1, .1, 0, NAN, NAN), none, PAPA_ADVICE_ENSEMBLE, false, true);
     check_advice(MODEL(.1, .2, .9, .03, .01), seen, PAPA_ADVICE_SOUP, false, false);
     check_advice(MODEL(.1, .2, .9, 1.5, .04), seen, PAPA_ADVICE_ALIGN, false, false);
-    check_advice(MODEL(.1, .2, .9, 1.5, .7), seen, PAPA_ADVICE_ALIGN, false, false);
+    check_advice(MODEL(.1, .2, .9, 1.5, .25), seen, PAPA_ADVICE_ALIGN, false, false);
+    check_advice(MODEL(.1, .2, .9, 1.5, .7), seen, PAPA_ADVICE_ENSEMBLE, false, false);
+    check_advice(MODEL(.4, .4, 0, .2, .19), seen, PAPA_ADVICE_REPAIR, false, true);
+    check_advice(MODEL(.4, .4, 0, -.003, -.003), seen, PAPA_ADVICE_SOUP, false, true);
     check_advice(MODEL(.9, .9, 0, 1.5, 1.4), seen, PAPA_ADVICE_ENSEMBLE, false, true);
 #undef MODEL
 }
