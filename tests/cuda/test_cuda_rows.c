@@ -520,11 +520,12 @@ static void check_variant(const Case *c, const char *type, Variant variant, int 
     t.dy = draw(&m, t.n_out, 0);
     for (int64_t i = 0; variant == TWICE && i < t.n_out / 2; i++) /* the two gradients can't cancel */
         t.dy[t.n_out / 2 + i] = t.dy[i] / 2;
-    check_mode(&t, PAPA_MODE_TRAIN);
-    if (variant == PLAIN) {
+    if (!(c->how & INFERS))
+        check_mode(&t, PAPA_MODE_TRAIN);
+    if (variant == PLAIN || c->how & INFERS)
         check_mode(&t, PAPA_MODE_INFER);
+    if (variant == PLAIN)
         check_mode(&t, PAPA_MODE_CALIBRATE);
-    }
     free(t.dy);
     for (int i = 0; i < m.n_fed; i++)
         free(m.fed[i]);

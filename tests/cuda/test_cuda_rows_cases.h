@@ -17,7 +17,8 @@ enum {
     FROZEN = 4,     /* BatchNormalization's statistics are */
     CANCELS = 8,    /* gradients may be 0 but for rounding: a sum of numbers that cancel */
     SKIP_FIRST = 16, /* the first output is left out */
-    PARTIAL = 32    /* the result, or a gradient, is added up in memory: partial sums are rounded too */
+    PARTIAL = 32,   /* the result, or a gradient, is added up in memory, or made by several kernels: partial results are rounded too */
+    INFERS = 64     /* the row has no backward */
 };
 
 typedef struct Case {
@@ -71,6 +72,12 @@ static const Case cases[] = {
     {"Pow", 7, "+2x35 f-1", "", 0, 1},
     {"Pow", 15, "+2x35 f.5", "", 0, 1},
     {"Pow", 15, "2x35 i2", "", 0, 1},
+    {"PRelu", 7, "5x7 w7", "", PARTIAL, 1},
+    {"PRelu", 9, "2x3x5x7 w3x1x1", "", PARTIAL, 1},
+    {"PRelu", 16, "2x3x4x4 w1", "", PARTIAL, 1},
+    {"PRelu", 16, "3x37x5 3x37x5", "", PARTIAL, 1},
+    {"PRelu", 16, "g2x9 w9", "", PARTIAL, 1},
+    {"PRelu", 16, "0x5 w5", "", PARTIAL, 1},
 
     /* normalisation */
     {"BatchNormalization", 7, "3x2x2x3 " BATCHNORM("2"), "", 0, 1},
@@ -96,6 +103,11 @@ static const Case cases[] = {
     {"LayerNormalization", 17, "g65x9 w9 w9", "", 0, 1},
     {"LayerNormalization", 17, "5x1 w1 w1", "epsilon=.5", CANCELS, 1},
     {"LayerNormalization", 17, "0x5 w5 w5", "", 0, 1},
+
+    {"InstanceNormalization", 7, "2x3x5x7 w3 w3", "", INFERS | PARTIAL, 1},
+    {"InstanceNormalization", 22, "3x65x5 w65 w65", "epsilon=.001", INFERS | PARTIAL, 1},
+    {"InstanceNormalization", 22, "1x2x1031 w2 w2", "", INFERS | PARTIAL, 1},
+    {"InstanceNormalization", 22, "0x3x4x4 w3 w3", "", INFERS | PARTIAL, 1},
 
     /* pooling */
     {"MaxPool", 12, "2x3x5x4", "kernel_shape=[3,2] strides=[2,1] pads=[1,0,2,1]", 0, 1},

@@ -34,7 +34,11 @@ from variants import VARIANTS
 
 # Learning rates at which fifty steps learn the synthetic classes and a rounding error doesn't grow into a different run.
 LEARNING_RATES = {"lenet": .005, "mlp": .005, "vgg": .001, "resnet8": .005, "resnet20": .002, "resnet20-cifar": .002, "vit-tiny": .005,
+                  "resnet8-projection": .005, "mobilenet-tiny": .005, "densenet-tiny": .005,
                   "opset9": .02, "branches": .02}
+# Whose first step says little of rounding: shifts in front of a convolution and its BatchNormalization have gradients that are 0 but for it, running means
+# likewise, and the margins know nothing of Clip's corners.
+NO_FIRST_STEP = {"mobilenet-tiny"}
 MOMENTUM, WEIGHT_DECAY = .9, 5e-4
 STEPS, BATCH = 50, 16
 CANDIDATES, SMALL_BATCH = 32, 4
@@ -164,7 +168,8 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             pair = Pair(python, name, models[name], pathlib.Path(folder))
             try:
-                check_first_step(checks, name, pair, shape)
+                if name not in NO_FIRST_STEP:
+                    check_first_step(checks, name, pair, shape)
                 check_many_steps(checks, name, pair, shape)
             except RuntimeError as error:
                 checks.that(False, f"{name}: {error}")
