@@ -1,9 +1,9 @@
 /* Coordinate ascent over the groups: outward from what is settled, in sweeps. */
 #include "align/match_parts.h"
+#include "base/clock.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 bool papa_match_stopped(const PapaMatchOptions *options)
 {
@@ -172,22 +172,15 @@ out:
 
 /* ---------------------------------------------------------------- progress */
 
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 void papa_match_meter_begin(PapaMatchMeter *meter, const PapaMatchOptions *options)
 {
-    *meter = (PapaMatchMeter){.options = options, .began = now()};
+    *meter = (PapaMatchMeter){.options = options, .began = papa_now()};
 }
 
 void papa_match_meter_tick(PapaMatchMeter *meter, int done)
 {
     const PapaHooks *hooks = meter->options->hooks;
-    const double time = now();
+    const double time = papa_now();
     const int total = meter->options->restarts;
     if (!hooks || !hooks->progress || (done < total && time - meter->last < .1))
         return;

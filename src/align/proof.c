@@ -1,5 +1,7 @@
+/* Proofs of groups: the network is compiled once for the reference device; each trial is a store with other numbers, and one run. */
 #include "align/proof.h"
 
+#include "base/clock.h"
 #include "base/rng.h"
 #include "base/threads.h"
 #include "model/net.h"
@@ -8,7 +10,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define VISIBLE 1e-18 /* an error below this is no rounding of an output */
 
@@ -233,7 +234,7 @@ typedef struct Trial {
     int n_batches;
     Runner *runners;    /* by worker of the pool */
     atomic_int done;
-    struct timespec began;
+    double began;
 } Trial;
 
 static bool all_equal(const float *values, int64_t n)
@@ -400,12 +401,10 @@ static void report(void *context)
 {
     Trial *t = context;
     const PapaHooks *hooks = t->proof->hooks;
-    struct timespec now;
     if (!hooks || !hooks->progress)
         return;
-    clock_gettime(CLOCK_MONOTONIC, &now);
     hooks->progress(hooks->context, &(PapaProgress){.phase = PAPA_PHASE_PROVE, .done = t->done, .total = t->groups->n_groups,
-        .seconds = (double)(now.tv_sec - t->began.tv_sec) + 1e-9 * (double)(now.tv_nsec - t->began.tv_nsec)});
+        .seconds = papa_now() - t->began});
 }
 
 static PapaStatus try_all(Trial *t, int n_runners)
@@ -461,8 +460,7 @@ static PapaStatus prove(Trial *t, int n_runners)
 PapaStatus papa_proof_groups(double *errors, PapaProof *proof, const PapaGroups *groups)
 {
     const int n_tasks = groups->n_groups + 1, n_runners = proof->threads < n_tasks ? proof->threads : n_tasks;
-    Trial t = {.proof = proof, .groups = groups};
-    clock_gettime(CLOCK_MONOTONIC, &t.began);
+    Trial t = {.proof = proof, .groups = groups, .began = papa_now()};
     PapaStatus status = prove(&t, n_runners);
     if (status == PAPA_OK) {
         memcpy(errors, t.errors, (size_t)groups->n_groups * sizeof *errors);
